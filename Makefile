@@ -1,0 +1,101 @@
+# Everything a fresh clone needs: Python 3.11 or later, and make. `make` alone lists the commands.
+
+PYTHON ?= python3
+VENV   ?= .venv
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+# More arguments for pytest: make test PYTEST_ARGS="-k replay -x"
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+# The stamps live inside the environment, so removing it removes them too.
+MADE := $(VENV)/.made
+DEMO_READY := $(VENV)/.demo-ready
+DEV_READY := $(VENV)/.dev-ready
+CLIENT_READY := client/node_modules/.ready
+
+HAVE_NPM := $(shell command -v npm 2>/dev/null)
+NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-client lint format client clean
+
+help: ## list these commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12   another Python (3.11 or later)       PORT=8001   another port for the demo"
+	@echo "  LIVE_REQUIRE=all    a test that is left out is a failure"
+
+$(MADE):
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or later, or name it: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: django_live needs Python 3.11 or later. Name another: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Making the environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DEMO_READY): pyproject.toml $(MADE)
+	@echo "Installing django_live and the Daphne server …"
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne]' || { \
+	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
+	@touch $@
+
+$(DEV_READY): pyproject.toml $(MADE)
+	@echo "Installing django_live and the tools to work on it …"
+	@# Older pips do not know dependency groups.
+	@$(BIN)/python -m pip install --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[all]' --group dev || { \
+	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
+	@touch $@ $(DEMO_READY)
+
+$(CLIENT_READY): client/package-lock.json
+	@echo "Installing the client's tools …"
+	@cd client && npm ci --no-audit --no-fund
+	@touch $@
+
+demo: $(DEMO_READY) ## a live site with example data, ready to click
+	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("$(HOST)", $(PORT)))' 2>/dev/null || { \
+	  echo "Port $(PORT) is taken. Choose another: make demo PORT=8001"; exit 1; }
+	@echo "Preparing the example's database …"
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py demo_data
+	@echo
+	@echo "  The demo:  http://$(HOST):$(PORT)/     (stop it with Ctrl-C)"
+	@echo
+	@$(BIN)/python manage.py runserver $(HOST):$(PORT)
+
+test: $(DEV_READY) test-client ## run every test this machine can run, and name the others
+	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+ifdef HAVE_NPM
+test-client: $(CLIENT_READY)
+	@cd client && npm run check
+else
+test-client:
+	@case ",$$LIVE_REQUIRE," in \
+	  *,all,*|*,npm,*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but left out: $(NPM_MISSING)"; exit 1;; \
+	  *) echo "Left out: $(NPM_MISSING)";; esac
+endif
+
+lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(HAVE_NPM),cd client && npm run types,@echo "Left out: $(NPM_MISSING)")
+
+format: $(DEV_READY) ## put the Python code into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+client: $(CLIENT_READY) ## build the browser client into the package
+	cd client && npm run build
+
+clean: ## remove what the commands made (the demo's database too)
+	rm -rf $(VENV) build dist client/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f db.sqlite3* example_project/db.sqlite3*
+	find django_live tests example_project -name __pycache__ -type d -prune -exec rm -rf {} +

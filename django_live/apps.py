@@ -1,0 +1,18 @@
+"""Django's seat of the package."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+
+class DjangoLiveConfig(AppConfig):
+    name = "django_live"
+    verbose_name = _("Live")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401  registers them
+
+        autodiscover_modules("live")

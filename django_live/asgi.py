@@ -1,0 +1,33 @@
+"""The project's ASGI application, in two lines::
+
+    from django_live.asgi import get_live_application
+
+    application = get_live_application()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from django.core.asgi import get_asgi_application
+
+if TYPE_CHECKING:
+    from .transports.application import LiveApplication
+    from .transports.hold import Application
+
+__all__ = ["get_live_application"]
+
+
+def get_live_application(application: Application | None = None) -> LiveApplication:
+    """Django's ASGI application with what live streams need around it, ``lifespan`` included.
+
+    ``application`` is what to wrap instead: a ``ProtocolTypeRouter`` or any other ASGI application
+    that leads to Django's.
+    """
+    django_application = cast("Application", get_asgi_application())
+    # Only now: get_asgi_application() has set Django up, and the transports import models.
+    from .transports.application import LiveApplication
+
+    return LiveApplication(
+        application or django_application, answers_websockets=application is not None
+    )

@@ -1,0 +1,223 @@
+"""Station 7: commands to every process: disconnect, re-check.
+
+Must keep true: a command reaches every process also when the bus loses it. So commands are events of
+an internal topic with a log, and each process reads it as any subscriber reads a topic; a process that
+missed some beyond repair asks every permission again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from asgiref.sync import sync_to_async
+
+from ..conf import live_settings
+from . import hooks
+from .hub import Connection, Hub, Subscription
+from .publishing import publish
+from .subscribing import Request, Subscribing
+from .topics import History, Topic, Viewer, as_topic
+
+logger = logging.getLogger("django_live.control")
+
+CHECKS_AT_ONCE = 16
+EVERYTHING: dict[str, Any] = {}
+
+
+class ControlTopic(Topic):
+    """What processes tell each other. Nobody may subscribe to it from outside."""
+
+    pattern = "django_live/control"
+    history = History(events=10_000, age=timedelta(hours=1))
+
+
+def disconnect(
+    *,
+    user: Any = None,
+    session: str | None = None,
+    topic: Topic | str | None = None,
+    connection: str | None = None,
+    using: str | None = None,
+) -> None:
+    """End the connections of a user (or their primary key), of a session key, of a topic's
+    subscribers, or one by its id, in every process. Several conditions must all hold; at least one
+    is needed. After the commit, as ``publish()``."""
+    command = _selection(user, session, topic, connection)
+    if not command:
+        raise ValueError("disconnect() needs a user, a session, a topic or a connection.")
+    publish(ControlTopic(), "disconnect", command, using=using)
+
+
+def recheck(
+    *, user: Any = None, topic: Topic | str | None = None, using: str | None = None
+) -> None:
+    """Ask again whether a user (or their primary key) may see what they are subscribed to, or
+    whether a topic's subscribers may, in every process; without either for everybody."""
+    publish(ControlTopic(), "recheck", _selection(user, None, topic, None), using=using)
+
+
+adisconnect = sync_to_async(disconnect)
+arecheck = sync_to_async(recheck)
+
+
+def _selection(
+    user: Any, session: str | None, topic: Topic | str | None, connection: str | None
+) -> dict[str, str]:
+    chosen = {
+        "user": None if user is None else str(getattr(user, "pk", user)),
+        "session": session,
+        "topic": None if topic is None else as_topic(topic).key,
+        "connection": connection,
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+class Control:
+    """Carries out commands on the connections of one event loop."""
+
+    def __init__(self, hub: Hub, subscribing: Subscribing, spawn: Callable[..., Any]) -> None:
+        self.hub = hub
+        self.subscribing = subscribing
+        self._spawn: Callable[[Coroutine[Any, Any, None]], Any] = spawn
+        self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._ear: Connection | None = None
+
+    async def listen(self) -> None:
+        """Subscribe to the commands, and stay subscribed."""
+        while True:
+            if self._ear is None or not self._ear.subscriptions:
+                ear = Connection(self.hub, _Ear(self), _Commands(), Viewer(), self.subscribing.need)
+                await self.subscribing.open(ear, [Request(ControlTopic(), None)])
+                if self._ear is not None or not ear.subscriptions:
+                    self.carry_out("recheck", EVERYTHING)  # commands may have passed by
+                self._ear = ear
+            await asyncio.sleep(1.0)
+
+    def carry_out(self, command: str, selection: dict[str, str]) -> None:
+        """Do what a command says here."""
+        chosen = [c for c in list(self.hub.connections.values()) if _is_chosen(c, selection)]
+        if command == "disconnect":
+            for connection in chosen:
+                frame = connection.dialect.error(
+                    "", "disconnected", "This connection was closed by the site."
+                )
+                connection.close(live_settings().RETRY, frame)
+        elif command == "recheck":
+            self._spawn(self.check(chosen, selection.get("topic")))
+        else:
+            logger.warning("Another release sent the command %r, unknown here.", command)
+
+    async def check(self, connections: Iterable[Connection], topic_key: str | None = None) -> None:
+        """Ask the permissions of these connections again, each user and topic once."""
+        asked: dict[tuple[str | None, str | None], asyncio.Task[Viewer | None]] = {}
+        answers: dict[tuple[Viewer, str], asyncio.Task[bool]] = {}
+
+        async def check_one(connection: Connection) -> None:
+            viewer = connection.viewer
+            identity = (viewer.user_id, viewer.session_key)
+            if identity not in asked:
+                asked[identity] = asyncio.ensure_future(self._as_of_now(viewer))
+            fresh = await asked[identity]
+            if fresh is None:
+                self._signed_out(connection)
+                return
+            for key, subscription in list(connection.subscriptions.items()):
+                if topic_key in (None, key):
+                    if (fresh, key) not in answers:
+                        answers[fresh, key] = asyncio.ensure_future(
+                            self._may_see(fresh, subscription.feed.topic)
+                        )
+                    if not await answers[fresh, key]:
+                        self._revoked(subscription)
+
+        await asyncio.gather(*(check_one(connection) for connection in connections))
+
+    async def _as_of_now(self, viewer: Viewer) -> Viewer | None:
+        """The viewer with the user as they are now; None when they are no longer signed in."""
+        fresh = viewer.refreshed()
+        async with self._checking:
+            try:
+                user = await hooks.in_thread(hooks.hook_threads(), lambda: fresh.user)
+            except Exception:
+                logger.exception("A user could not be loaded for a re-check; asked again later.")
+                return viewer
+        if viewer.user_id is not None:
+            same = user is not None and str(user.pk) == viewer.user_id and user.is_active
+            return fresh if same else None
+        return fresh
+
+    async def _may_see(self, viewer: Viewer, topic: Topic) -> bool:
+        async with self._checking:
+            try:
+                return bool(await hooks.call(topic.can_subscribe, viewer))
+            except Exception:
+                logger.exception("%r.can_subscribe() failed; the subscription is ended.", topic)
+                return False
+
+    def _signed_out(self, connection: Connection) -> None:
+        frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")
+        connection.close(live_settings().RETRY, frame)
+
+    def _revoked(self, subscription: Subscription) -> None:
+        self.subscribing.end(subscription, "revoked", "You may no longer see this topic.")
+
+
+def _is_chosen(connection: Connection, selection: dict[str, str]) -> bool:
+    return (
+        selection.get("user") in (None, connection.viewer.user_id)
+        and selection.get("session") in (None, connection.viewer.session_key)
+        and selection.get("connection") in (None, connection.id)
+        and ("topic" not in selection or selection["topic"] in connection.subscriptions)
+    )
+
+
+class _Commands:
+    """The dialect of the control topic: a JSON line each, ``[command, selection]``."""
+
+    name = "commands"
+    everything: ClassVar[bytes] = json.dumps(["recheck", EVERYTHING]).encode() + b"\n"
+
+    def event(self, topic: Topic, event: Any) -> bytes:
+        return json.dumps([event.type, json.loads(event.data)]).encode() + b"\n"
+
+    def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
+        return self.everything
+
+    def end(self, cursor: str) -> bytes:
+        return b""
+
+    def keep_alive(self) -> bytes:
+        return b""
+
+    def opened(self, connection: str, heartbeat: float, retry: float, topics: list[str]) -> bytes:
+        return b""
+
+    def snapshot(self, topic: str, data: str) -> bytes:
+        return b""
+
+    def error(self, topic: str, code: str, message: str) -> bytes:
+        return b""
+
+    def goodbye(self, retry: float) -> bytes:
+        return b""
+
+
+class _Ear:
+    """The socket of the control topic's reader: it acts on what is written to it."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def write(self, data: bytes) -> bool:
+        for line in data.splitlines():
+            command, selection = json.loads(line)
+            self._control.carry_out(command, selection)
+        return True
+
+    def end(self) -> None:
+        pass

@@ -1,0 +1,63 @@
+"""Calls the project's own methods from the event loop: permissions, snapshots, hooks; ``def`` or
+``async def``.
+
+Must keep true: the number of threads and database connections does not grow with the number of
+callers, and no connection stays open longer than ``CONN_MAX_AGE`` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from typing import Any, TypeVar
+
+from asgiref.sync import async_to_sync
+from django.db import close_old_connections
+
+HOOK_THREADS = 8
+STORE_THREADS = 4
+
+T = TypeVar("T")
+
+
+@cache
+def hook_threads() -> ThreadPoolExecutor:
+    """For the project's code, which may be slow."""
+    return ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="django_live-hook")
+
+
+@cache
+def store_threads() -> ThreadPoolExecutor:
+    """For the log. Apart from the project's code, so that a slow hook delays no delivery."""
+    return ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="django_live-store")
+
+
+async def in_thread(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Run blocking work; the database connection it uses is treated as that of a request."""
+
+    def run() -> T:
+        close_old_connections()
+        try:
+            return work()
+        finally:
+            close_old_connections()
+
+    return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, run)
+
+
+async def call(method: Callable[..., Any], *args: Any) -> Any:
+    """Call a method of the project's from the event loop."""
+    if inspect.iscoroutinefunction(method):
+        return await method(*args)
+    return await in_thread(hook_threads(), lambda: method(*args))
+
+
+def call_sync(method: Callable[..., Any], *args: Any) -> Any:
+    """Call a method of the project's from a plain thread."""
+    if inspect.iscoroutinefunction(method):
+        return async_to_sync(method)(*args)
+    return method(*args)

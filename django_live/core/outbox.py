@@ -1,0 +1,74 @@
+"""Station 2: the contract of the outbox, rows that an event rests in until its log has numbered it.
+
+Must keep true: a row is written in the caller's transaction, so it commits or vanishes with what it
+tells of; every committed row is numbered, once, even when the process that wrote it is gone; rows of
+one topic are numbered in the order in which they were written.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from django.utils.module_loading import import_string
+
+from .events import Draft
+from .log import Appended
+from .topics import Topic
+
+
+class Entry(NamedTuple):
+    """One event on its way in."""
+
+    topic: Topic
+    draft: Draft
+
+
+class Numbered(NamedTuple):
+    """Events that were numbered just now and have to be sent. Topics without history have the
+    offset 0 and the epoch ``""``."""
+
+    topic: Topic
+    appended: Appended
+
+
+class Outbox(ABC):
+    """Rows in the project's own database. ``using`` is the alias of the caller's transaction."""
+
+    @abstractmethod
+    def add(self, entries: Sequence[Entry], using: str) -> list[int]:
+        """Write the rows, in order, inside the caller's transaction. Their ids, in order."""
+
+    @abstractmethod
+    def pending(self, ids: Sequence[int], using: str) -> dict[int, Entry]:
+        """Those of the rows that still stand (a savepoint may have been rolled back), by id, in the
+        order in which they were written. Rows of topics that nothing declares are left out."""
+
+    @abstractmethod
+    def remove(self, ids: Sequence[int], using: str) -> None:
+        """Take back rows that were written earlier in the caller's transaction."""
+
+    @abstractmethod
+    def number(
+        self, topics: Sequence[Topic], using: str, also: Sequence[Entry] = ()
+    ) -> Iterator[Numbered]:
+        """Number *every* committed row of these topics, and after them ``also``, which never were
+        rows. Each batch is committed before it is yielded.
+
+        A topic that another process is numbering for longer than
+        ``DJANGO_LIVE["NUMBERING_WAIT"]`` is left to the sweep, unless ``also`` has an event of it:
+        then ``StoreError`` is raised and no event of ``also`` was kept.
+        """
+
+    @abstractmethod
+    def sweep(self, using: str) -> Iterator[Numbered]:
+        """Number the rows that others left behind, passing by topics that somebody is numbering."""
+
+
+@cache
+def get_outbox() -> Outbox:
+    """The outbox of this project."""
+    outbox: Outbox = import_string("django_live.stores.outbox.DatabaseOutbox")()
+    return outbox

@@ -1,0 +1,244 @@
+"""Station 2: the way in. publish() and apublish(), after the commit of what they tell of.
+
+Must keep true: nothing is sent before the transaction that caused it commits, and nothing after a
+rollback, savepoints included; a fault after the commit never turns the caller's successful request
+into an error; two transactions that write the same row are told in the order of their commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import bus
+from .background import background
+from .events import Draft, Event, check_type, encode_data
+from .log import Appended, get_log
+from .outbox import Entry, Numbered, get_outbox
+from .topics import Topic, as_topic
+
+logger = logging.getLogger("django_live.publishing")
+
+SEND_TIMEOUT = 2.0
+"""Seconds a sync caller waits for the channel layer. Later the event is found in the log."""
+
+Observer = Callable[[Topic, Sequence[Event]], None]
+
+
+def publish(
+    topic: Topic | str,
+    type: str,
+    data: Any = None,
+    *,
+    namespace: str = "",
+    using: str | None = None,
+    on_commit: bool = True,
+    exclude: str | None = None,
+    conflate: str = "",
+    idempotency_key: str = "",
+) -> None:
+    """Tell everybody who is subscribed to ``topic`` that ``type`` happened.
+
+    ``topic`` is a Topic or the name of one; ``data`` is anything Django's JSON encoder takes. Inside a
+    transaction (of the database ``using``) the event is sent after the commit and never after a
+    rollback; ``on_commit=False`` sends it at once. ``exclude`` is the id of a connection that is
+    spared. For topics without history ``conflate`` names what the event is the newest value of.
+
+    Raises ``UnknownTopic``, ``InvalidTopic``, ``InvalidEvent``; outside a transaction also
+    ``StoreError`` when the event could not be kept. ``RuntimeError`` inside a running event loop: use
+    ``apublish`` there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "publish() would block the event loop that runs here. Use `await apublish(…)`."
+        )
+    draft = Draft(
+        type=check_type(type),
+        data=encode_data(data),
+        exclude=exclude or "",
+        conflate=conflate,
+        idempotency_key=idempotency_key,
+    )
+    publish_entries([Entry(as_topic(topic, namespace), draft)], using=using, on_commit=on_commit)
+
+
+async def apublish(topic: Topic | str, type: str, data: Any = None, **options: Any) -> None:
+    """``publish()`` for async callers; the same arguments and errors."""
+    await sync_to_async(publish)(topic, type, data, **options)
+
+
+def publish_entries(
+    entries: Sequence[Entry],
+    *,
+    using: str | None = None,
+    on_commit: bool = True,
+    through_outbox: bool = False,
+) -> None:
+    """What publish() does, for several events of one cause. ``through_outbox`` asks for rows in the
+    caller's transaction whatever the topics say."""
+    alias = using or DEFAULT_DB_ALIAS
+    connection = transaction.get_connection(alias)
+    boxed: list[Entry] = []
+    direct: list[Entry] = []
+    for entry in entries:
+        (boxed if through_outbox or _goes_through_outbox(entry.topic) else direct).append(entry)
+    if not (connection.in_atomic_block and on_commit):
+        _deliver_now(boxed, direct, alias)
+        return
+    if boxed:
+        commit = Commit.of(connection)
+        get_outbox().add(boxed, alias)
+        commit.will_number(boxed)
+    if direct:
+        transaction.on_commit(lambda: _deliver_now([], direct, alias), using=alias, robust=True)
+
+
+def publish_group(
+    group: Hashable,
+    make: Callable[[Sequence[Entry]], Sequence[Entry]],
+    *,
+    using: str,
+) -> None:
+    """Publish through the outbox what a transaction has to tell of one thing, once.
+
+    ``make`` gets what this transaction has published under ``group`` and still stands, and answers
+    with what takes its place. Outside a transaction there is nothing before it.
+    """
+    connection = transaction.get_connection(using)
+    if not connection.in_atomic_block:
+        _deliver_now(make([]), [], using)
+        return
+    outbox = get_outbox()
+    commit = Commit.of(connection)
+    known = commit.groups.get(group)
+    before = outbox.pending(known, using) if known else {}
+    entries = list(make(list(before.values())))
+    if before:
+        outbox.remove(list(before), using)
+    commit.groups[group] = outbox.add(entries, using) if entries else []
+    commit.will_number(entries)
+
+
+def _goes_through_outbox(topic: Topic) -> bool:
+    return topic.outbox or (topic.history is not None and get_log().uses_outbox)
+
+
+class Commit:
+    """What one transaction has published; found again as long as that transaction lives.
+
+    Django has no hook for a rollback. But it forgets the commit hooks of what was rolled back: so the
+    object hangs on its own hooks, and a transaction without one of them begins with a new object.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.topics: dict[str, Topic] = {}
+        self.groups: dict[Hashable, list[int]] = {}
+        self.numbered = False
+
+    @classmethod
+    def of(cls, connection: BaseDatabaseWrapper) -> Commit:
+        """The object of the transaction that is open on this connection."""
+        for hook in reversed(connection.run_on_commit):
+            commit = getattr(hook[1], "commit", None)
+            if isinstance(commit, cls) and not commit.numbered:
+                return commit
+        return cls(connection.alias)
+
+    def will_number(self, entries: Iterable[Entry]) -> None:
+        """Number these topics' rows after the commit. Asked for at every publish, because a
+        savepoint that is rolled back takes its hooks along; the first that runs serves all."""
+        for entry in entries:
+            self.topics.setdefault(entry.topic.key, entry.topic)
+        # A lambda: Django's report of a failing robust hook wants a __qualname__.
+        hook = lambda: self.number()  # noqa: E731
+        hook.commit = self  # type: ignore[attr-defined]
+        transaction.on_commit(hook, using=self.alias, robust=True)
+
+    def number(self) -> None:
+        if self.numbered:
+            return
+        self.numbered = True
+        send_numbered(get_outbox().number(list(self.topics.values()), self.alias))
+
+
+def _deliver_now(boxed: Sequence[Entry], direct: Sequence[Entry], alias: str) -> None:
+    if boxed:
+        topics = list({entry.topic.key: entry.topic for entry in boxed}.values())
+        send_numbered(get_outbox().number(topics, alias, also=boxed))
+    for entry in direct:
+        send_numbered([Numbered(entry.topic, append_direct(entry))])
+
+
+def append_direct(entry: Entry) -> Appended:
+    """Number one event without the outbox; without a log it keeps the offset 0."""
+    if entry.topic.history is None:
+        draft = entry.draft
+        event = Event(
+            type=draft.type, data=draft.data, exclude=draft.exclude, conflate=draft.conflate
+        )
+        return Appended("", [event])
+    return get_log().append(entry.topic, [entry.draft])
+
+
+# -- sending what has been numbered ----------------------------------------------------------------
+
+_observers: list[Observer] = []
+
+
+@contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Also tell ``observer`` what this process sends, for tests."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def send_numbered(batches: Iterable[Numbered]) -> None:
+    """Send numbered events to every process. A layer that fails is logged and costs no event: topics
+    with history are read from the log."""
+    for topic, appended in batches:
+        for observer in _observers:
+            observer(topic, appended.events)
+        messages = list(bus.envelopes(topic.key, appended.epoch, appended.events))
+        try:
+            if not bus.reaches_other_processes():
+                bus.send_local(messages)
+            else:
+                background.submit(bus.send(messages)).result(timeout=SEND_TIMEOUT)
+        except Exception as error:
+            logger.warning(
+                "%d events of %s were not sent over the channel layer (%s: %s). Those of topics with "
+                "history arrive from the log.",
+                len(appended.events),
+                topic.name,
+                error.__class__.__name__,
+                error,
+            )
+
+
+def sweep(using: str | None = None) -> int:
+    """Number and send the outbox rows that other processes left behind. How many events."""
+    count = 0
+
+    def counted(batches: Iterable[Numbered]) -> Iterator[Numbered]:
+        nonlocal count
+        for batch in batches:
+            count += len(batch.appended.events)
+            yield batch
+
+    send_numbered(counted(get_outbox().sweep(using or DEFAULT_DB_ALIAS)))
+    return count

@@ -1,0 +1,200 @@
+"""The top floor: what one event loop of a process runs. Puts the stations together and does what has
+to be done now and then: heartbeats, head checks, the sweep, trimming, re-checks.
+
+Must keep true: it starts with the first stream and needs no call of the project's; a store or layer
+that is missing costs a line in the log, not the site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from ..conf import live_settings
+from . import hooks, publishing
+from .bus import Bus
+from .control import Control, ControlTopic
+from .hub import Connection, Dialect, Feed, Hub, Sink, Subscription
+from .log import get_log
+from .subscribing import Request, Subscribing
+from .topics import Viewer
+
+logger = logging.getLogger("django_live.runtime")
+
+BEAT = 1.0
+COMMANDS_CHECK = 1.0
+"""Seconds: a revocation has to be felt everywhere within one."""
+
+
+class Runtime:
+    """One per event loop; ``runtime()`` finds it."""
+
+    def __init__(self) -> None:
+        settings = live_settings()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.hub = Hub()
+        self.bus = Bus(self._receive, self._look_into_the_log)
+        self.subscribing = Subscribing(self.hub, self.bus, get_log(), self.spawn)
+        self.control = Control(self.hub, self.subscribing, self.spawn)
+        self.hub.on_feed_unused = self.subscribing.feed_unused
+        self.hub.on_closed = self._closed
+        self.draining = False
+        for task in self.bus.start():
+            self._keep(task)
+        self.spawn(self._every(COMMANDS_CHECK, self._check_heads))
+        self.spawn(self._every(BEAT, self._beat))
+        self.spawn(self._every(settings.SWEEP, self._sweep))
+        self.spawn(self._every(settings.TRIM, self._trim))
+        self.spawn(self._every(settings.RECHECK, self._recheck))
+        self.spawn(self.control.listen())
+
+    # -- connections -------------------------------------------------------------------------------
+
+    async def open(
+        self, sink: Sink, dialect: Dialect, viewer: Viewer, requests: Sequence[Request]
+    ) -> Connection:
+        """Open a stream for requests that are permitted already."""
+        connection = Connection(self.hub, sink, dialect, viewer, self.subscribing.need)
+        lifetime = live_settings().STREAM_LIFETIME
+        connection.expires = time.monotonic() + lifetime * random.uniform(0.9, 1.1)
+        self.hub.add(connection)
+        await self.subscribing.open(connection, requests)
+        for request in requests:
+            if request.topic.key in connection.subscriptions:
+                self._hook(request.topic.on_subscribe, viewer)
+        return connection
+
+    def _closed(self, connection: Connection, ended: Sequence[Subscription]) -> None:
+        for subscription in ended:
+            self._hook(subscription.feed.topic.on_unsubscribe, connection.viewer)
+
+    def _hook(self, method: Callable[..., Any], viewer: Viewer) -> None:
+        """Call a hook that a Topic defines; the base class's do nothing and cost nothing."""
+        if method.__func__.__module__ == "django_live.core.topics":  # type: ignore[attr-defined]
+            return
+
+        async def run() -> None:
+            try:
+                await hooks.call(method, viewer)
+            except Exception:
+                logger.exception("%r failed.", method)
+
+        self.spawn(run())
+
+    def drain(self, window: float = 0.0) -> asyncio.Task[Any]:
+        """Ask every client to come back, spread over ``window`` seconds, and end its stream."""
+        self.draining = True
+        return self.spawn(self._drain(window))
+
+    async def _drain(self, window: float) -> None:
+        connections = list(self.hub.connections.values())
+        for connection in connections:
+            connection.close(live_settings().RETRY)
+            if window:
+                await asyncio.sleep(window / len(connections))
+
+    # -- now and then ------------------------------------------------------------------------------
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        self.subscribing.receive(message)
+
+    def _look_into_the_log(self) -> None:
+        self.spawn(self.subscribing.check_heads(list(self.hub.feeds.values())))
+
+    async def _beat(self) -> None:
+        now = time.monotonic()
+        every = live_settings().HEARTBEAT / 2
+        for connection in list(self.hub.connections.values()):
+            if now >= connection.expires:
+                connection.close(live_settings().RETRY)
+            elif now >= connection.next_beat:
+                connection.next_beat = now + every
+                connection.keep_alive()
+
+    async def _check_heads(self) -> None:
+        now = time.monotonic()
+        interval = live_settings().HEAD_CHECK
+        if not self.bus.reaches_other_processes:
+            interval = min(interval, 1.0)
+        commands = ControlTopic().key
+        quiet: list[Feed] = []
+        for feed in self.hub.feeds.values():
+            if now - feed.quiet_since >= (COMMANDS_CHECK if feed.key == commands else interval):
+                feed.quiet_since = now
+                quiet.append(feed)
+        await self.subscribing.check_heads(quiet)
+
+    async def _sweep(self) -> None:
+        await hooks.in_thread(hooks.store_threads(), publishing.sweep)
+
+    async def _trim(self) -> None:
+        while await get_log().atrim():
+            await asyncio.sleep(0)
+
+    async def _recheck(self) -> None:
+        await self.control.check(list(self.hub.connections.values()))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Repeat some work; a fault is logged when it begins and when it is over."""
+        failing = False
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
+            try:
+                await work()
+            except Exception:
+                if not failing:
+                    logger.exception("%s failed; it is tried again and again.", work.__name__)
+                failing = True
+            else:
+                if failing:
+                    logger.warning("%s works again.", work.__name__)
+                failing = False
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something that nobody waits for, and report it when it fails."""
+        return self._keep(self.hub.loop.create_task(work))
+
+    def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("A background task failed.", exc_info=task.exception())
+
+    async def stop(self) -> None:
+        """End every stream and every task of this loop."""
+        self.bus.stop()
+        for connection in list(self.hub.connections.values()):
+            self.hub.drop(connection)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        _runtimes.pop(self.hub.loop, None)
+
+
+_runtimes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]
+_runtimes = weakref.WeakKeyDictionary()
+
+
+def runtime() -> Runtime:
+    """The runtime of the event loop that runs here, made when it is first asked for."""
+    loop = asyncio.get_running_loop()
+    if loop not in _runtimes:
+        _runtimes[loop] = Runtime()
+    return _runtimes[loop]
+
+
+def running_runtime() -> Runtime | None:
+    """The runtime of this event loop, if there is one already."""
+    return _runtimes.get(asyncio.get_running_loop())

@@ -1,0 +1,297 @@
+"""Station 1: what may be published and subscribed to, and by whom.
+
+Must keep true: what no Topic class declares, nobody can subscribe to; every permission defaults to
+no; a forbidden topic and an unknown one look alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.urls.resolvers import RoutePattern
+
+from ..exceptions import InvalidTopic, UnknownTopic
+from .events import topic_key
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+MAX_NAME_LENGTH = 200
+WITH_HISTORY = ("replay", "disconnect")
+WITHOUT_HISTORY = ("drop", "conflate", "disconnect")
+
+_PATTERN_PART = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How much of a topic its log keeps: at most ``events`` of them, none older than ``age``."""
+
+    events: int = 1000
+    age: timedelta = timedelta(days=1)
+
+    def __post_init__(self) -> None:
+        if self.events < 1 or self.age <= timedelta(0):
+            raise InvalidTopic("A History keeps at least one event for more than no time.")
+
+
+class Viewer:
+    """Who subscribes. Small, because every open connection keeps one.
+
+    ``user`` is loaded when it is asked for, and again after ``refreshed()``: a permission that is
+    checked an hour after connecting is checked against the user as they are then.
+    """
+
+    __slots__ = ("_user", "namespace", "scopes", "session_key", "source", "user_id")
+
+    def __init__(
+        self,
+        *,
+        user: User | AnonymousUser | None = None,
+        user_id: str | None = None,
+        session_key: str | None = None,
+        namespace: str = "",
+        scopes: frozenset[str] = frozenset(),
+        source: Callable[[Viewer], Any] | None = None,
+    ) -> None:
+        if user_id is None and user is not None and user.pk is not None:
+            user_id = str(user.pk)
+        self._user = user
+        self.user_id = user_id
+        """Primary key as text; None for a visitor who is not logged in."""
+        self.session_key = session_key
+        self.namespace = namespace
+        self.scopes = scopes
+        """What a token allows; empty for a session."""
+        self.source = source
+        """Loads the user anew: a callable(viewer) -> user, AnonymousUser when it is gone."""
+
+    @property
+    def user(self) -> Any:
+        """The user, or an ``AnonymousUser``."""
+        if self._user is None and self.source is not None:
+            self._user = self.source(self)
+        return self._user
+
+    def forget_user(self) -> None:
+        """Keep only who it is; the user is loaded again when somebody asks."""
+        self._user = None
+
+    def refreshed(self) -> Viewer:
+        """The same viewer, without the user that was loaded before."""
+        return Viewer(
+            user_id=self.user_id,
+            session_key=self.session_key,
+            namespace=self.namespace,
+            scopes=self.scopes,
+            source=self.source,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Viewer user={self.user_id} namespace={self.namespace!r}>"
+
+
+class Topic:
+    """A name one publishes and subscribes to, with its rules. Subclass it in an app's ``live.py``.
+
+    ``OrderTopic(pk=42)`` stands for the topic ``orders/42``; the parts of the pattern become
+    attributes. Hooks and permissions may be ``def`` or ``async def``.
+    """
+
+    pattern: ClassVar[str]
+    """In Django's path syntax, ``"orders/<int:pk>"``."""
+    history: ClassVar[History | None] = None
+    """None: ephemeral, events have no offsets and cannot be replayed."""
+    overflow: ClassVar[str] = ""
+    """What happens when a reader is too slow. With history "replay" (the default: read again from
+    the log) or "disconnect"; without "drop" (the default: oldest first), "conflate" (the newest of
+    each key stays) or "disconnect"."""
+    interactive: ClassVar[bool] = False
+    """True: the browser also sends often, so clients prefer a WebSocket."""
+    outbox: ClassVar[bool] = False
+    """True: events are rows in the caller's transaction first, whatever the store."""
+
+    namespace: str = ""
+    _route: ClassVar[RoutePattern]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "pattern" not in cls.__dict__:
+            return
+        cls._route = RoutePattern(cls.pattern, is_endpoint=True)
+        for name in cls._route.converters:
+            if hasattr(Topic, name) or name in ("name", "key", "kwargs"):
+                raise InvalidTopic(
+                    f"{cls.__qualname__}.pattern names a part {name!r}, which is an attribute of "
+                    "Topic. Give the part another name."
+                )
+        registry.register(cls)
+
+    def __init__(self, *, namespace: str = "", **kwargs: Any) -> None:
+        if not hasattr(type(self), "_route"):
+            raise InvalidTopic(f"{type(self).__qualname__} has no pattern.")
+        expected = self._route.converters
+        if kwargs.keys() != expected.keys():
+            raise InvalidTopic(
+                f"{type(self).__qualname__} takes {', '.join(expected) or 'nothing'}; "
+                f"it was given {', '.join(kwargs) or 'nothing'}."
+            )
+        self.namespace = namespace
+        self.kwargs = kwargs
+        self.__dict__.update(kwargs)
+
+    @cached_property
+    def name(self) -> str:
+        """The topic's name, ``orders/42``. Raises ``InvalidTopic`` when the parts cannot make one."""
+        parts = {}
+        for part, converter in self._route.converters.items():
+            try:
+                parts[part] = str(converter.to_url(self.kwargs[part]))
+            except (ValueError, TypeError) as error:
+                raise InvalidTopic(
+                    f"{part}={self.kwargs[part]!r} does not fit the pattern {self.pattern!r}."
+                ) from error
+        name = check_name(_PATTERN_PART.sub(lambda found: parts[found[1]], self.pattern))
+        if self._route.match(name) is None:
+            raise InvalidTopic(
+                f"{type(self).__qualname__}({self.kwargs}) makes {name!r}, which its pattern "
+                f"{self.pattern!r} does not match."
+            )
+        return name
+
+    @cached_property
+    def key(self) -> str:
+        """Stands for the namespace and the name in stores and on the bus."""
+        return topic_key(self.namespace, self.name)
+
+    # -- permissions: no, unless a subclass says yes -----------------------------------------------
+
+    def can_subscribe(self, viewer: Viewer) -> Any:
+        """Whether this viewer may read the topic. Asked when connecting and again later."""
+        return False
+
+    def can_send(self, viewer: Viewer) -> Any:
+        """Whether this viewer may send to the topic."""
+        return False
+
+    def visible_from(self, viewer: Viewer) -> Any:
+        """A datetime before which events are not replayed to this viewer; None: no bound."""
+        return None
+
+    # -- hooks -------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Any:
+        """What a newcomer, or a client after a reset, starts from. The same for every viewer."""
+        return None
+
+    def on_subscribe(self, viewer: Viewer) -> Any:
+        """Called after a viewer's subscription became live."""
+
+    def on_unsubscribe(self, viewer: Viewer) -> Any:
+        """Called after a subscription that was live has ended."""
+
+    @classmethod
+    def has_snapshot(cls) -> bool:
+        return cls.snapshot is not Topic.snapshot
+
+    @classmethod
+    def overflow_rule(cls) -> str:
+        """The rule in force: the declared one, or the default for topics with or without history."""
+        return cls.overflow or (WITH_HISTORY if cls.history else WITHOUT_HISTORY)[0]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Topic) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} {self.name}>"
+
+
+def check_name(name: str) -> str:
+    """The name itself, or ``InvalidTopic`` when no topic can be called so."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MAX_NAME_LENGTH
+        or name != name.strip()
+        or not name.isprintable()
+    ):
+        raise InvalidTopic(
+            f"A topic's name is 1 to {MAX_NAME_LENGTH} printable characters without spaces around "
+            "them."
+        )
+    return name
+
+
+class TopicRegistry:
+    """The declared topics. Filled when the apps' ``live.py`` modules are imported."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type[Topic]] = {}
+
+    def register(self, topic_class: type[Topic]) -> None:
+        """Declare a Topic class; the same class declared again (a reload) replaces itself."""
+        known = self._classes.get(topic_class.pattern)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            topic_class.__module__,
+            topic_class.__qualname__,
+        ):
+            raise InvalidTopic(
+                f"{topic_class.__module__}.{topic_class.__qualname__} and {known.__module__}."
+                f"{known.__qualname__} both declare the pattern {topic_class.pattern!r}."
+            )
+        self._classes[topic_class.pattern] = topic_class
+
+    def resolve(self, name: str, namespace: str = "") -> Topic:
+        """The topic of this name. Raises ``InvalidTopic`` for what cannot be a name, and
+        ``UnknownTopic`` when no declared pattern matches, or only by another spelling
+        (``orders/042`` for ``orders/42``)."""
+        check_name(name)
+        for topic_class in self._classes.values():
+            match = topic_class._route.match(name)
+            if match is not None:
+                topic = topic_class(namespace=namespace, **match[2])
+                try:
+                    if topic.name == name:
+                        return topic
+                except InvalidTopic:
+                    continue
+        raise UnknownTopic(
+            f"No Topic declares {name!r}. Declare one in an app's live.py, with a pattern that "
+            "matches it."
+        )
+
+    def classes(self) -> list[type[Topic]]:
+        return list(self._classes.values())
+
+    @contextmanager
+    def isolated(self) -> Iterator[TopicRegistry]:
+        """For tests: what is declared inside the block is forgotten after it."""
+        before = dict(self._classes)
+        try:
+            yield self
+        finally:
+            self._classes = before
+
+
+registry = TopicRegistry()
+
+
+def as_topic(topic: Topic | str, namespace: str = "") -> Topic:
+    """A topic, given itself or its name."""
+    return topic if isinstance(topic, Topic) else registry.resolve(topic, namespace)
+
+
+def visible_from_timestamp(bound: datetime | None) -> float:
+    """Seconds since 1970 of a ``visible_from`` answer; 0 for no bound."""
+    return bound.timestamp() if bound is not None else 0.0

@@ -1,0 +1,27 @@
+"""Errors that callers may want to catch. Each message says what to do."""
+
+from __future__ import annotations
+
+
+class LiveError(Exception):
+    """Base of every error that django_live raises on purpose."""
+
+
+class InvalidTopic(LiveError):
+    """A topic's name or declaration is not valid."""
+
+
+class UnknownTopic(InvalidTopic):
+    """No declared Topic matches a name (or the name is not the one its Topic would build)."""
+
+
+class InvalidEvent(LiveError):
+    """An event's type or data cannot be sent."""
+
+
+class MalformedCursor(LiveError):
+    """A client's cursor cannot be read at all."""
+
+
+class StoreError(LiveError):
+    """The store could not do what was asked; nothing of it happened."""

@@ -1,0 +1,109 @@
+"""The tables of the database store and of the outbox. Their rules are in ``stores/``.
+
+Nothing here is edited by hand: rows are inserted, numbered, trimmed. Times are seconds since 1970 in
+a double, so that every store and every time zone setting gives back the same number.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Head(models.Model):
+    """Where one topic's log stands. Numbering locks this row, and only it.
+
+    The row whose key is "" is the generation: its epoch is the epoch of every topic without a row.
+    """
+
+    key = models.CharField(
+        _("key"),
+        max_length=32,
+        unique=True,
+        # The name itself cannot be unique: a collation may take "Room" and "Röom" for one.
+        help_text=_("Digest of the namespace and the name."),
+    )
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True, default="")
+    name = models.CharField(_("topic"), max_length=200, blank=True, default="")
+    epoch = models.CharField(_("epoch"), max_length=16)
+    last = models.BigIntegerField(_("last offset"), default=0)
+    floor = models.BigIntegerField(
+        _("floor"), default=0, help_text=_("Events up to this offset were trimmed.")
+    )
+    updated = models.FloatField(
+        _("updated"), default=0.0, help_text=_("When the last event was numbered.")
+    )
+    floor_created = models.FloatField(
+        _("floor created"),
+        default=0.0,
+        help_text=_("When the newest of the trimmed events was numbered."),
+    )
+
+    class Meta:
+        verbose_name = _("topic head")
+        verbose_name_plural = _("topic heads")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name or self.key} {self.epoch}.{self.last}"
+
+
+class StoredEvent(models.Model):
+    """One event of a topic with history. Rows are inserted and deleted, never changed."""
+
+    head = models.ForeignKey(
+        Head,
+        on_delete=models.CASCADE,
+        related_name="events",
+        verbose_name=_("topic head"),
+        db_index=False,  # the constraint on (head, offset) has the index
+    )
+    offset = models.BigIntegerField(_("offset"))
+    type = models.CharField(_("type"), max_length=64)
+    # Text: jsonb refuses \u0000 and reorders keys.
+    data = models.TextField(_("data"))
+    exclude = models.CharField(_("excluded connection"), max_length=64, blank=True, default="")
+    created = models.FloatField(_("created"))
+    uid = models.CharField(  # noqa: DJ001 - unique: "" could stand only once
+        _("idempotency digest"), max_length=32, null=True, blank=True, default=None
+    )
+
+    class Meta:
+        verbose_name = _("stored event")
+        verbose_name_plural = _("stored events")
+        default_permissions = ("view",)
+        constraints = (
+            models.UniqueConstraint(fields=["head", "offset"], name="django_live_event_place"),
+            # Not unique=True on the field: PostgreSQL would get a second index for LIKE.
+            models.UniqueConstraint(fields=["uid"], name="django_live_event_uid"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.offset} {self.type}"
+
+
+class PendingEvent(models.Model):
+    """The outbox: an event in its caller's transaction, to be numbered after the commit.
+
+    No foreign key to ``Head``: it would lock the topic until the caller commits.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    topic_key = models.CharField(_("topic key"), max_length=32)
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True, default="")
+    name = models.CharField(_("topic"), max_length=200)
+    type = models.CharField(_("type"), max_length=64)
+    data = models.TextField(_("data"))
+    exclude = models.CharField(_("excluded connection"), max_length=64, blank=True, default="")
+    conflate = models.TextField(_("conflation key"), blank=True, default="")
+    idempotency_key = models.TextField(_("idempotency key"), blank=True, default="")
+    created = models.FloatField(_("created"))
+
+    class Meta:
+        verbose_name = _("pending event")
+        verbose_name_plural = _("pending events")
+        default_permissions = ("view",)
+        indexes = (models.Index(fields=["topic_key", "id"], name="django_live_pending_topic"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}"

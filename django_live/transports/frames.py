@@ -1,0 +1,60 @@
+"""How an event is framed: the Server-Sent Events dialect of docs/reference/protocol.md.
+
+Must keep true: lines end with LF; nothing that a topic's name or an event's data contains can end a
+line; a frame that moves the cursor has an ``id``, an error never.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..core.events import Event
+from ..core.topics import Topic
+
+
+def one_line(data: str) -> str:
+    """JSON text as it may stand on one ``data:`` line. The encoder escapes CR and LF inside strings;
+    a store that hands back other JSON is made safe here."""
+    return data.replace("\r", " ").replace("\n", " ")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class ServerSentEvents:
+    """One JSON value on the ``data:`` line of each named event."""
+
+    name = "sse"
+    content_type = "text/event-stream; charset=utf-8"
+
+    def event(self, topic: Topic, event: Event) -> bytes:
+        return f"event: {event.type}\ntopic: {topic.name}\ndata: {one_line(event.data)}\n".encode()
+
+    def end(self, cursor: str) -> bytes:
+        return f"id: {cursor}\n\n".encode() if cursor else b"\n"
+
+    def keep_alive(self) -> bytes:
+        return b"event: keep-alive\ndata:\n"
+
+    def opened(self, connection: str, heartbeat: float, retry: float, topics: list[str]) -> bytes:
+        data = _compact({"connection": connection, "heartbeat": heartbeat, "topics": topics})
+        return f"retry: {round(retry * 1000)}\nevent: stream-open\ndata: {data}\n".encode()
+
+    def snapshot(self, topic: str, data: str) -> bytes:
+        return f"event: stream-snapshot\ntopic: {topic}\ndata: {one_line(data)}\n".encode()
+
+    def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
+        data = _compact({"topic": topic, "reason": reason, "snapshot": snapshot_follows})
+        return f"event: stream-reset\ntopic: {topic}\ndata: {data}\n".encode()
+
+    def error(self, topic: str, code: str, message: str) -> bytes:
+        data = _compact({"topic": topic, "code": code, "message": message})
+        return f"event: stream-error\ndata: {data}\n\n".encode()
+
+    def goodbye(self, retry: float) -> bytes:
+        return f"retry: {round(retry * 1000)}\n\n".encode()
+
+
+SSE = ServerSentEvents()

@@ -1,0 +1,1 @@
+"""An order board: a small shop that became live by adding django_live."""

@@ -1,0 +1,13 @@
+"""The addresses of the order board."""
+
+from django.urls import path
+
+from example_project.orders import views
+
+app_name = "orders"
+
+urlpatterns = [
+    path("", views.board, name="board"),
+    path("orders/<int:pk>/", views.detail, name="detail"),
+    path("orders/<int:pk>/status/", views.change_status, name="change-status"),
+]

@@ -1,0 +1,19 @@
+"""The addresses of the example project."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LogoutView
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.urls import include, path
+
+from example_project.orders.views import DemoLoginView
+
+urlpatterns = [
+    path("", include("example_project.orders.urls")),
+    path("login/", DemoLoginView.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("live/", include("django_live.urls")),
+    path("admin/", admin.site.urls),
+]
+
+# runserver serves static files by itself; uvicorn and Daphne do not. Only while DEBUG is on.
+urlpatterns += staticfiles_urlpatterns()

@@ -1,0 +1,117 @@
+"""An order saved in the admin changes another person's page, in a real browser, over real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import BrowserContext, Page
+
+from tests.support.browsers import Expect, NewContext
+from tests.support.databases import ServerDatabase
+from tests.support.requirements import requires
+from tests.support.servers import Server
+
+pytestmark = requires("chromium")
+
+StartServer = Callable[..., Server]
+
+SAVE_STATUS = """
+from example_project.orders.models import Order
+order = Order.objects.get(pk={pk})
+order.status = "{status}"
+order.save()
+"""
+ORDERS_OF = """
+from example_project.orders.models import Order
+orders = Order.objects.filter(customer__username="{user}").exclude(status="delivered")
+print(*orders.order_by("pk").values_list("pk", flat=True))
+"""
+
+
+@pytest.fixture(params=["uvicorn", "runserver"])
+def site(
+    request: pytest.FixtureRequest,
+    new_server_database: Callable[..., ServerDatabase],
+    start_server: StartServer,
+) -> tuple[Server, ServerDatabase]:
+    """The example project on SQLite, with its demo data."""
+    database = new_server_database("sqlite", settings="example_project.settings")
+    database.manage("demo_data")
+    server = start_server(
+        request.param, application="example_project.asgi:application", env=database.env
+    )
+    return server, database
+
+
+def log_in(context: BrowserContext, server: Server, user: str) -> Page:
+    page = context.new_page()
+    page.goto(f"{server.url}/login/")
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", f"demo-{user}")
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(f"{server.url}/")
+    return page
+
+
+def wait_until_live(page: Page) -> None:
+    page.wait_for_function("document.documentElement.dataset.liveStatus === 'live'")
+
+
+def test_a_save_in_the_admin_is_on_the_customers_screen_at_once(
+    site: tuple[Server, ServerDatabase], new_context: NewContext, expect: Expect
+) -> None:
+    server, database = site
+    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
+    anna = log_in(new_context(), server, "anna")
+    bert = log_in(new_context(), server, "bert")
+    staff = log_in(new_context(), server, "staff")
+    wait_until_live(anna)
+    wait_until_live(bert)
+    row = anna.locator(f"#order-{pk}")
+    assert row.get_attribute("data-status") != "delivered"
+    anna.evaluate("window.sameDocument = true")
+    berts_page = bert.locator("main").inner_html()
+
+    staff.goto(f"{server.url}/admin/orders/order/{pk}/change/")
+    staff.select_option("select[name=status]", "delivered")
+    staff.click("input[name=_save]")
+
+    expect(row).to_have_attribute("data-status", "delivered", timeout=5_000)
+    assert anna.evaluate("window.sameDocument") is True, "the page was loaded anew"
+    assert bert.locator(f"#order-{pk}").count() == 0
+    assert bert.locator("main").inner_html() == berts_page
+
+
+def test_a_page_catches_up_with_what_was_saved_while_the_server_was_dead(
+    site: tuple[Server, ServerDatabase], new_context: NewContext, expect: Expect
+) -> None:
+    server, database = site
+    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
+    anna = log_in(new_context(), server, "anna")
+    wait_until_live(anna)
+    anna.evaluate("window.sameDocument = true")
+
+    server.kill()
+    anna.wait_for_function("document.documentElement.dataset.liveStatus === 'stale'")
+    database.python(SAVE_STATUS.format(pk=pk, status="delivered"))
+    server.start()
+
+    row = anna.locator(f"#order-{pk}")
+    expect(row).to_have_attribute("data-status", "delivered", timeout=20_000)
+    wait_until_live(anna)
+    assert anna.evaluate("window.sameDocument") is True, "the page was loaded anew"
+
+
+def test_a_page_that_may_not_see_an_order_is_refused_its_topic(
+    site: tuple[Server, ServerDatabase], new_context: NewContext
+) -> None:
+    server, database = site
+    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
+    bert = log_in(new_context(), server, "bert")
+    answer = bert.evaluate(
+        "topic => fetch('/live/events/?topic=' + topic).then(r => r.json().then(b => [r.status, b]))",
+        f"orders/{pk}",
+    )
+    assert answer[0] == 403
+    assert answer[1]["errors"][0]["code"] == "forbidden"

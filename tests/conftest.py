@@ -1,0 +1,87 @@
+"""What every test may ask for. The parts live in `support/`, one subject each."""
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from django.conf import settings
+
+from tests.support.databases import Engine, ServerDatabase, server_database
+from tests.support.reader_pool import ReaderPool
+from tests.support.redis import RedisServer
+from tests.support.requirements import require
+from tests.support.servers import Server
+
+pytest_plugins = [
+    "pytester",
+    "tests.support.left_out",
+    "tests.support.browsers",
+]
+
+StartServer = Callable[..., Server]
+NewDatabase = Callable[..., ServerDatabase]
+
+
+@pytest.fixture
+def new_server_database(tmp_path: Path) -> Iterator[NewDatabase]:
+    """`new_server_database("postgresql")` makes a migrated database for server processes."""
+    with contextlib.ExitStack() as stack:
+
+        def make(engine: Engine = "sqlite", settings: str = "tests.settings") -> ServerDatabase:
+            return stack.enter_context(server_database(engine, tmp_path, settings))
+
+        yield make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_server_database(
+    request: pytest.FixtureRequest, new_server_database: NewDatabase
+) -> ServerDatabase:
+    """The test runs once on each database, each time with a new one."""
+    return new_server_database(cast(Engine, request.param))
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """`start_server("uvicorn", env=database.env)`: as `Server(…)`, started, and ended afterwards."""
+    servers: list[Server] = []
+
+    def start(*args: object, **kwargs: object) -> Server:
+        kwargs.setdefault("log_path", tmp_path / f"server_{len(servers)}.log")
+        server = Server(*args, **kwargs)  # type: ignore[arg-type]
+        servers.append(server)
+        return server.start()
+
+    yield start
+    for server in servers:
+        server.kill()
+        # pytest shows this only when the test failed.
+        print(server.log_tail())  # noqa: T201
+
+
+@pytest.fixture
+def readers() -> Iterator[ReaderPool]:
+    """A pool that holds as many event streams as the test opens."""
+    with ReaderPool() as pool:
+        yield pool
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis server that belongs to this test alone."""
+    require("redis-server")
+    with RedisServer() as server:
+        yield server
+
+
+def pytest_sessionfinish() -> None:
+    """Remove what SQLite left beside the test database, if a connection was never closed."""
+    gc.collect()
+    name = settings.DATABASES["default"].get("TEST", {}).get("NAME") or ""
+    if name.endswith(".sqlite3"):
+        path = Path(name)
+        for leftover in path.parent.glob(f"{path.stem}*"):
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Databases for tests that start servers: each test its own, thrown away afterwards.
+
+pytest-django's database belongs to the test's process; what a server process shall see has to be
+committed in a database that both know. These are chosen by environment variables, which the settings
+of the tests' site and of the example project read.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.support.postgres_url import PostgresServer
+from tests.support.requirements import require
+from tests.support.servers import PROJECT_ROOT
+
+Engine = Literal["sqlite", "postgresql"]
+
+_numbers = itertools.count(1)
+
+
+class CommandFailedError(Exception):
+    """A management command ended with an error; the message holds what it printed."""
+
+
+@dataclass(frozen=True)
+class ServerDatabase:
+    """A migrated database, and the environment in which a process uses it."""
+
+    engine: Engine
+    name: str
+    env: Mapping[str, str]
+
+    def manage(self, *arguments: str, stdin: str | None = None) -> str:
+        """`python -m django …` against it; returns what it prints. Raises CommandFailedError."""
+        return run_python(["-m", "django", *arguments], self.env, stdin=stdin)
+
+    def python(self, source: str) -> str:
+        """Run a few lines against it, in a process of their own, after `django.setup()`."""
+        return run_python(["-"], self.env, stdin=f"import django\ndjango.setup()\n{source}")
+
+    def connection_count(self) -> int:
+        """Connections to this PostgreSQL database, as the server counts them."""
+        import psycopg
+
+        with psycopg.connect(PostgresServer.from_environment().url) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+            row = connection.execute(query, [self.name]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def run_python(
+    arguments: Sequence[str], env: Mapping[str, str], *, stdin: str | None = None
+) -> str:
+    """This Python, in the project's root; returns its standard output."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if done.returncode:
+        what = " ".join(arguments)
+        raise CommandFailedError(f"{what}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def server_database(
+    engine: Engine, folder: Path, settings: str = "tests.settings"
+) -> Iterator[ServerDatabase]:
+    """A new database, migrated. `folder` (a `tmp_path`) takes the SQLite file; `settings` is
+    `tests.settings` or `example_project.settings`."""
+    if engine == "sqlite":
+        path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
+        yield _migrated("sqlite", path, settings)
+        return
+    require("postgresql")
+    with postgresql_database() as name:
+        yield _migrated("postgresql", name, settings)
+
+
+@contextmanager
+def postgresql_database() -> Iterator[str]:
+    """A new, empty PostgreSQL database; its name. Whoever is still connected at the end is cut."""
+    import psycopg
+
+    url = PostgresServer.from_environment().url
+    name = f"test_django_live_{os.getpid()}_{next(_numbers)}"
+    # The name is made of letters and digits of ours: nothing in it needs quoting.
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    try:
+        yield name
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+def environment(engine: Engine, name: str, settings: str) -> dict[str, str]:
+    """What makes the settings choose this database."""
+    server = PostgresServer.from_environment()
+    env = {
+        "DJANGO_SETTINGS_MODULE": settings,
+        "LIVE_TEST_DATABASE": engine,
+        "LIVE_TEST_DATABASE_NAME": name,
+    }
+    if engine == "sqlite":
+        return {**env, "EXAMPLE_SQLITE": name}
+    return {
+        **env,
+        "EXAMPLE_DATABASE_NAME": name,
+        "EXAMPLE_DATABASE_USER": server.user,
+        "EXAMPLE_DATABASE_PASSWORD": server.password,
+        "EXAMPLE_DATABASE_HOST": server.host,
+        "EXAMPLE_DATABASE_PORT": server.port,
+    }
+
+
+def _migrated(engine: Engine, name: str, settings: str) -> ServerDatabase:
+    database = ServerDatabase(engine, name, environment(engine, name, settings))
+    database.manage("migrate", "--verbosity", "0", "--no-input")
+    return database

@@ -1,0 +1,137 @@
+"""What a test needs from the machine: `@requires("chromium")`, or `require("chromium")` in a fixture.
+
+Where it is missing, the test is left out; LIVE_REQUIRE says what may not be: names separated by
+commas, or `all`. `left_out` is the pytest plugin that sees to both.
+"""
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support import chromium, postgres_url
+
+REQUIRE = "LIVE_REQUIRE"
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """`is_there` looks for it; `remedy` tells a newcomer how to get it."""
+
+    title: str
+    remedy: str
+    is_there: Callable[[], bool]
+
+    @property
+    def missing(self) -> str:
+        """The reason of a test that is left out."""
+        return f"{self.title} is missing ({self.remedy})"
+
+
+def _has_postgresql() -> bool:
+    if importlib.util.find_spec("psycopg") is None:
+        return False
+    import psycopg
+
+    server = postgres_url.PostgresServer.from_environment()
+    try:
+        psycopg.connect(server.url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def redis_url() -> str:
+    """The Redis server that LIVE_TEST_REDIS names, or the usual one of this machine."""
+    return os.environ.get("LIVE_TEST_REDIS") or "redis://127.0.0.1:6379/0"
+
+
+def _has_redis() -> bool:
+    parts = urlsplit(redis_url())
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 6379), 2) as connection:
+            connection.settimeout(2)
+            connection.sendall(b"PING\r\n")
+            # A server that wants a password answers -NOAUTH: it is there.
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False
+
+
+REQUIREMENTS = {
+    "chromium": Requirement(
+        "Chromium",
+        "install the package `chromium`, or name a browser in LIVE_CHROMIUM",
+        lambda: chromium.find_chromium() is not None,
+    ),
+    "postgresql": Requirement(
+        "PostgreSQL",
+        "start a server, and name it in LIVE_TEST_POSTGRES=postgresql://user:password@host:port/",
+        _has_postgresql,
+    ),
+    "redis": Requirement(
+        "Redis",
+        "start a server, and name it in LIVE_TEST_REDIS=redis://host:port/0",
+        _has_redis,
+    ),
+    "redis-server": Requirement(
+        "the program redis-server",
+        "install the package `redis-server`; it need not run",
+        lambda: shutil.which("redis-server") is not None,
+    ),
+    "npm": Requirement(
+        "npm",
+        "install Node.js 20 or later",
+        lambda: shutil.which("npm") is not None,
+    ),
+}
+
+
+@cache
+def is_available(name: str) -> bool:
+    """Whether the machine has it; looked up once per process."""
+    return REQUIREMENTS[name].is_there()
+
+
+def requires(*names: str) -> pytest.MarkDecorator:
+    """Mark a test, a class, or (as `pytestmark`) a module. Raises KeyError for an unknown name."""
+    for name in names:
+        REQUIREMENTS[name]
+    return pytest.mark.requires(*names)
+
+
+def require(name: str) -> None:
+    """The same from inside a fixture or a test: leaves the test out, or fails it."""
+    requirement = REQUIREMENTS[name]
+    if is_available(name):
+        return
+    if may_be_left_out(name):
+        pytest.skip(requirement.missing)
+    pytest.fail(refusal(requirement.missing), pytrace=False)
+
+
+def demanded() -> frozenset[str]:
+    """The names in LIVE_REQUIRE."""
+    return frozenset(filter(None, (name.strip() for name in setting().split(","))))
+
+
+def may_be_left_out(name: str) -> bool:
+    """Whether LIVE_REQUIRE lets a test go that needs this."""
+    return not demanded() & {name, EVERYTHING}
+
+
+def setting() -> str:
+    """LIVE_REQUIRE as it stands."""
+    return os.environ.get(REQUIRE, "")
+
+
+def refusal(reason: str) -> str:
+    """Why a test that could not run is a failure."""
+    return f"left out, and {REQUIRE}={setting()} forbids that: {reason}"

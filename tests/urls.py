@@ -1,0 +1,17 @@
+"""The addresses of the tests' own site."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("tests.testapp.urls")),
+    path(
+        "accounts/login/",
+        LoginView.as_view(template_name="testapp/login.html"),
+        name="login",
+    ),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("live/", include("django_live.urls")),
+    path("admin/", admin.site.urls),
+]
