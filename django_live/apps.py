@@ -13,6 +13,7 @@ class DjangoLiveConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  registers them
+        from . import checks, revocation  # noqa: F401  checks registers its own
 
+        revocation.listen()
         autodiscover_modules("live")

@@ -1,8 +1,8 @@
 """The project's ASGI application, in two lines::
 
-    from django_live.asgi import get_live_application
+from django_live.asgi import get_live_application
 
-    application = get_live_application()
+application = get_live_application()
 """
 
 from __future__ import annotations

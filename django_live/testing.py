@@ -22,7 +22,14 @@ from .core.publishing import observed_by
 from .core.runtime import running_runtime
 from .core.topics import Topic
 
-__all__ = ["PublishedEvent", "SSEFrame", "SSEStream", "assert_published", "capture_events", "open_sse"]
+__all__ = [
+    "PublishedEvent",
+    "SSEFrame",
+    "SSEStream",
+    "assert_published",
+    "capture_events",
+    "open_sse",
+]
 
 ANYTHING = object()
 
@@ -134,7 +141,11 @@ class SSEStream:
             frame = await self.frame(timeout)
             if frame.event == type:
                 return frame
-            if type is None and frame.event and not frame.event.startswith(("stream-", "keep-alive")):
+            if (
+                type is None
+                and frame.event
+                and not frame.event.startswith(("stream-", "keep-alive"))
+            ):
                 return frame
 
     def json(self) -> Any:

@@ -53,6 +53,12 @@ def disconnect(
     publish(ControlTopic(), "disconnect", command, using=using)
 
 
+def sign_out(session: str, *, using: str | None = None) -> None:
+    """End the connections that were opened with this session key, in every process. After the
+    commit, as ``publish()``."""
+    publish(ControlTopic(), "sign_out", {"session": session}, using=using)
+
+
 def recheck(
     *, user: Any = None, topic: Topic | str | None = None, using: str | None = None
 ) -> None:
@@ -107,6 +113,9 @@ class Control:
                     "", "disconnected", "This connection was closed by the site."
                 )
                 connection.close(live_settings().RETRY, frame)
+        elif command == "sign_out":
+            for connection in chosen:
+                self._signed_out(connection)
         elif command == "recheck":
             self._spawn(self.check(chosen, selection.get("topic")))
         else:

@@ -69,7 +69,9 @@ class Subscribing:
         await self._make_ready([subscription.feed for _, subscription in opened])
         failed = []
         for request, subscription in opened:
-            if (subscription.feed.logged and not subscription.feed.epoch) or not await self._agrees(subscription.feed, request.place):
+            if (subscription.feed.logged and not subscription.feed.epoch) or not await self._agrees(
+                subscription.feed, request.place
+            ):
                 failed.append(subscription)
         if connection.closed:
             return

@@ -60,4 +60,6 @@ def install() -> None:
 
 def _is_of_server(handler: Any) -> bool:
     module = getattr(handler, "__module__", "") or ""
-    return handler is not signal.default_int_handler and not module.startswith(("asyncio", "signal"))
+    return handler is not signal.default_int_handler and not module.startswith(
+        ("asyncio", "signal")
+    )

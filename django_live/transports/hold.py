@@ -11,6 +11,7 @@ that are not held pass as if the wrapper were not there; one writer per connecti
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -24,6 +25,8 @@ from ..core.positions import BEGAN_SCOPE
 from ..core.runtime import runtime
 from .frames import SSE
 from .requests import Plan
+
+logger = logging.getLogger("django_live.hold")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,13 +69,10 @@ class Hold:
             await self.application(scope, receive, send)
             return
         slot = Slot()
-        response = _Response(slot, scope["method"], send)
         body = _Body(receive)
         inner = {**scope, SCOPE_KEY: slot, BEGAN_SCOPE: time.time()}
-        if _asks_for_stream(scope):
-            async with self._gate():
-                await self.application(inner, body, response)
-        else:
+        async with _Admission(self._gate() if _asks_for_stream(scope) else None) as admission:
+            response = _Response(slot, scope["method"], send, admission.release)
             await self.application(inner, body, response)
         if response.start is not None:
             await self._serve(slot, response.start, body, send)
@@ -121,22 +121,49 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
     return connection
 
 
+class _Admission:
+    """A place at the gate. Given back when Django has decided: what streams by itself from then on
+    (a response that cannot be held) must not keep the others out."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: asyncio.Semaphore | None) -> None:
+        self._gate = gate
+
+    async def __aenter__(self) -> _Admission:
+        if self._gate is not None:
+            await self._gate.acquire()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+
 class _Response:
     """Django's ``send``: passes on what is not held, and keeps the start of what is."""
 
-    __slots__ = ("_method", "_send", "_slot", "start")
+    __slots__ = ("_method", "_on_passed", "_send", "_slot", "start")
 
-    def __init__(self, slot: Slot, method: str, send: Send) -> None:
+    def __init__(self, slot: Slot, method: str, send: Send, on_passed: Callable[[], None]) -> None:
         self._slot = slot
         self._method = method
         self._send = send
+        self._on_passed = on_passed
         self.start: Message | None = None
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._is_to_be_held(message):
-            self._slot.held = True
-            self.start = {**message, "headers": _headers_of_held(message["headers"])}
-        elif self.start is None:
+        if message["type"] == "http.response.start":
+            if self._is_to_be_held(message):
+                self._slot.held = True
+                self.start = {**message, "headers": _headers_of_held(message["headers"])}
+                return
+            self._on_passed()
+        if self.start is None:
             await self._send(message)
 
     def _is_to_be_held(self, message: Message) -> bool:
@@ -192,7 +219,16 @@ class SendSink:
     finished by the connection's own task, and until then nobody else writes.
     """
 
-    __slots__ = ("_connection", "_ended", "_paused", "_send", "_steps", "_unfinished", "_wake")
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_gone",
+        "_paused",
+        "_send",
+        "_steps",
+        "_unfinished",
+        "_wake",
+    )
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -201,6 +237,7 @@ class SendSink:
         self._unfinished: Awaitable[None] | None = None
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
+        self._gone = False
         self._paused = False
 
     # -- by the hub --------------------------------------------------------------------------------
@@ -234,13 +271,17 @@ class SendSink:
             while not self._ended or self._unfinished is not None:
                 if self._unfinished is None:
                     await self._wake
-                    self._wake = asyncio.get_running_loop().create_future()
+                    self._rearm()
                 elif await self._finish():
                     connection.drained()
                 else:
-                    return  # the client does not read: there is no way to tell it that this is the end
-            unregister()
-            await self._send(_body_message(b"", more=False))
+                    return  # the client does not read: it cannot be told that this is the end
+            if not self._gone:
+                unregister()
+                await self._send(_body_message(b"", more=False))
+        except Exception:
+            # What a server raises for a client that left meanwhile; there is nobody to tell.
+            logger.debug("A stream could not be finished.", exc_info=True)
         finally:
             connection.hub.drop(connection)
 
@@ -250,25 +291,27 @@ class SendSink:
         assert self._unfinished is not None
         rest = asyncio.ensure_future(_awaiting(self._unfinished))
         self._unfinished = None
-        while not rest.done():
-            if self._ended:
-                await asyncio.wait({rest}, timeout=LAST_WRITE)
-                if not rest.done():
-                    rest.cancel()
-                    return False
-            else:
-                await asyncio.wait({rest, self._wake}, return_when=asyncio.FIRST_COMPLETED)
+        self._rearm()
         if not self._ended:
-            self._wake = asyncio.get_running_loop().create_future()
+            await asyncio.wait({rest, self._wake}, return_when=asyncio.FIRST_COMPLETED)
+        if not rest.done():
+            await asyncio.wait({rest}, timeout=LAST_WRITE)
+            if not rest.done():
+                rest.cancel()
+                return False
         await rest
         return True
 
     def disconnect(self) -> None:
         """The client is gone."""
-        self._ended = True
+        self._ended = self._gone = True
         if self._connection is not None:
             self._connection.hub.drop(self._connection)
         self._wake_up()
+
+    def _rearm(self) -> None:
+        if self._wake.done() and not self._ended:
+            self._wake = asyncio.get_running_loop().create_future()
 
     def _leave_to_task(self, rest: Awaitable[None]) -> None:
         self._unfinished = rest

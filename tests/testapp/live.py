@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django_live import History, Topic, Viewer
 from django_live.features.changes import Changes
-from tests.testapp.models import Order
+from tests.testapp.models import Document, Note, Order
 
 
 class OrderTopic(Topic):
@@ -37,6 +37,44 @@ class OrderChanges(Changes[Order]):
 
     def topics(self, instance: Order) -> list[Topic]:
         return [OrderTopic(pk=instance.pk), CustomerTopic(pk=instance.customer_id)]
+
+
+class DocumentTopic(Topic):
+    """One document."""
+
+    pattern = "documents/<slug:code>"
+    history = History(events=1000, age=timedelta(days=1))
+
+
+class TagTopic(Topic):
+    """The documents that carry a tag."""
+
+    pattern = "tags/<slug:tag>"
+    history = History(events=1000, age=timedelta(days=1))
+
+
+class DocumentChanges(Changes[Document]):
+    model = Document
+    fields = ["owner", "token", "day", "file", "extra", "size"]
+
+    def topics(self, instance: Document) -> list[Topic]:
+        tags = instance.extra.get("tags", [])
+        return [DocumentTopic(code=instance.code), *(TagTopic(tag=tag) for tag in tags)]
+
+
+class NoteTopic(Topic):
+    """One note."""
+
+    pattern = "notes/<uuid:pk>"
+    history = History(events=1000, age=timedelta(days=1))
+
+
+class NoteChanges(Changes[Note]):
+    model = Note
+    fields = ["text"]
+
+    def topics(self, instance: Note) -> list[Topic]:
+        return [NoteTopic(pk=instance.pk)]
 
 
 class OpenTopic(Topic):
@@ -79,3 +117,13 @@ class SnapshotTopic(Topic):
 
     def snapshot(self) -> dict[str, int]:
         return {"orders": Order.objects.count()}
+
+
+class ReadersTopic(Topic):
+    """For those with a permission, their own or a group's."""
+
+    pattern = "readers/all"
+    history = History(events=1000, age=timedelta(days=1))
+
+    def can_subscribe(self, viewer: Viewer) -> bool:
+        return bool(viewer.user.has_perm("testapp.view_order"))

@@ -1,6 +1,8 @@
-"""Orders, visible to their customer and to staff."""
+"""Orders, visible to their customer and to staff; and what else an object may consist of."""
 
 from __future__ import annotations
+
+import uuid
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -30,3 +32,28 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"order {self.pk}: {self.status}"
+
+
+class Document(models.Model):
+    """Has columns of the kinds that are not plain text or numbers, and a key of its own."""
+
+    code = models.SlugField(primary_key=True, max_length=40)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    token = models.UUIDField(default=uuid.uuid4)
+    day = models.DateField(null=True, blank=True)
+    file = models.FileField(upload_to="documents", blank=True)
+    extra = models.JSONField(default=dict, blank=True)
+    size = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Note(models.Model):
+    """Python makes its key before it is saved."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    text = models.CharField(max_length=100)
+
+    def __str__(self) -> str:
+        return self.text
