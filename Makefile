@@ -19,7 +19,7 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-client lint format client clean
+.PHONY: help demo test test-client lint format docs client clean
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,10 +92,14 @@ format: $(DEV_READY) ## put the Python code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 client: $(CLIENT_READY) ## build the browser client into the package
 	cd client && npm run build
 
 clean: ## remove what the commands made (the demo's database too)
-	rm -rf $(VENV) build dist client/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build client/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f db.sqlite3* example_project/db.sqlite3*
 	find django_live tests example_project -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -71,7 +71,7 @@ export interface Subscription {
    * - `closed`: unsubscribed
    */
   readonly state: "pending" | "live" | "refused" | "closed";
-  /** Where a later subscription can go on from; empty before anything is known. Opaque. */
+  /** Where a later subscription can go on from, also once this one is closed; empty before anything is known. Opaque. */
   readonly cursor: string;
   unsubscribe(): void;
 }

@@ -25,9 +25,15 @@ export function createLive(): Live {
     if (!names.length || names.includes("")) throw new TypeError("live.subscribe() needs the name of a topic");
 
     const subscriber: Subscriber = { topics: names, handlers, closed: false };
+    let leftAt = "";
+
+    function position(): string {
+      return [...new Set(names.map((name) => resume.positionOf(name)))].filter(Boolean).join(",");
+    }
 
     function unsubscribe(): void {
       if (subscriber.closed) return;
+      leftAt = position();
       subscriber.closed = true;
       signal?.removeEventListener("abort", unsubscribe);
       for (const gone of topics.remove(subscriber)) resume.forget(gone);
@@ -49,7 +55,7 @@ export function createLive(): Live {
         return connection.id && wanted.every((name) => resume.carries(name)) ? "live" : "pending";
       },
       get cursor() {
-        return [...new Set(names.map((name) => resume.positionOf(name)))].filter(Boolean).join(",");
+        return subscriber.closed ? leftAt : position();
       },
       unsubscribe,
     };

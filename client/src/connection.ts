@@ -10,6 +10,7 @@ import type { Backoff } from "./backoff.js";
 import type { Frame } from "./frames.js";
 import { report } from "./report.js";
 import type { Resume } from "./resume.js";
+import { SilenceWatch } from "./silence.js";
 import type { StatusBoard } from "./status.js";
 import { Timer } from "./timer.js";
 import { REFUSALS, type Topics } from "./topics.js";
@@ -19,10 +20,6 @@ import type { Ending, Transport } from "./transport.js";
 const COALESCE = 10;
 /** The least time between two requests that changes of topics cause, in milliseconds. */
 const SPACING = 250;
-/** Seconds; assumed until the server tells its own. */
-const DEFAULT_HEARTBEAT = 20;
-/** A connection that was silent for so many heartbeats is dead. */
-const SILENT_HEARTBEATS = 2.5;
 /** A stream that lived for so many milliseconds was no failure. */
 const PROVEN_AFTER = 5000;
 
@@ -30,6 +27,9 @@ const CUT: Ending = { stop: false, retryAfter: 0, errors: [] };
 
 /** Errors with which the server ends the stream for good. */
 const ENDS_THE_STREAM = new Set(["signed-out", "disconnected"]);
+
+/** Why no stream shall be opened; empty while one may. */
+type Halt = "" | "refused" | "closed" | "hidden";
 
 interface StreamOpen {
   connection: string;
@@ -42,15 +42,12 @@ export class Connection {
   id = "";
   private attempt: AbortController | undefined;
   private requested = new Set<string>();
-  /** Why no stream shall be opened, if so. */
-  private halt: "" | "refused" | "closed" | "hidden" = "";
+  private halt: Halt = "";
   private openedAt = 0;
-  private heardAt = 0;
-  private silenceLimit = 0;
 
   private readonly change = new Timer(() => this.reconcile());
   private readonly retry = new Timer(() => this.open());
-  private readonly watch = new Timer(() => this.checkSilence());
+  private readonly silence = new SilenceWatch(() => this.ended(CUT));
   private readonly proof = new Timer(() => this.proven());
 
   constructor(
@@ -82,24 +79,19 @@ export class Connection {
   }
 
   close(): void {
-    this.halt = "closed";
-    this.drop();
-    this.retry.clear();
+    this.haltAs("closed");
     this.status.set("stopped");
   }
 
   /** The page may go into the back/forward cache, which an open stream would keep it out of. */
   hide(): void {
-    if (this.halt) return;
-    this.halt = "hidden";
-    this.drop();
-    this.retry.clear();
+    if (!this.halt) this.haltAs("hidden");
   }
 
   show(): void {
     if (this.halt !== "hidden") return;
     this.halt = "";
-    this.hurry();
+    this.restart();
   }
 
   offline(): void {
@@ -108,17 +100,17 @@ export class Connection {
 
   /** The network is back: what looks open is probably dead. */
   online(): void {
-    this.drop();
-    this.hurry();
+    this.restart();
   }
 
   /** The user looks at the page again. A laptop that slept has missed its timers. */
   visible(): void {
-    if (!this.attempt || this.silence > this.silenceLimit) this.hurry();
+    if (!this.attempt || this.silence.isDead) this.restart();
   }
 
   /** Tries now instead of after the wait, unless the server asked for the wait. */
-  private hurry(): void {
+  private restart(): void {
+    this.drop();
     if (!this.halt) this.retry.set(this.backoff.held);
   }
 
@@ -142,7 +134,6 @@ export class Connection {
   }
 
   private open(): void {
-    if (this.halt) return;
     this.drop();
     this.retry.clear();
     const { topics, cursor } = this.resume.compose(this.topics.wanted);
@@ -152,18 +143,24 @@ export class Connection {
     const { signal } = attempt;
     this.attempt = attempt;
     this.requested = new Set(topics);
-    this.openedAt = this.heardAt = Date.now();
-    this.expectHeartbeat(DEFAULT_HEARTBEAT);
+    this.openedAt = Date.now();
+    this.silence.expect();
     this.status.connecting();
 
     const listener = {
-      onBytes: () => void (this.heardAt = Date.now()),
+      onBytes: () => this.silence.heard(),
       onFrame: (frame: Frame) => this.receive(frame),
     };
     this.transport.run({ topics, cursor, signal }, listener).then(
       (ending) => signal.aborted || this.ended(ending),
-      () => signal.aborted || this.ended(CUT),
+      (error) => signal.aborted || this.cut(error),
     );
+  }
+
+  private haltAs(reason: Halt): void {
+    this.halt = reason;
+    this.drop();
+    this.retry.clear();
   }
 
   /** Gives up the running attempt, if there is one. */
@@ -171,9 +168,15 @@ export class Connection {
     this.attempt?.abort();
     this.attempt = undefined;
     this.id = "";
-    this.watch.clear();
+    this.silence.stop();
     this.proof.clear();
     if (this.status.value === "live") this.status.lost();
+  }
+
+  /** The network's fault, as a rule; but `headers()` and handling a frame may fail, too. */
+  private cut(error: unknown): void {
+    console.warn("live: connection lost:", error);
+    this.ended(CUT);
   }
 
   private ended({ stop, retryAfter, errors }: Ending): void {
@@ -184,9 +187,7 @@ export class Connection {
   }
 
   private stop(errors: readonly LiveError[]): void {
-    this.halt = "refused";
-    this.drop();
-    this.retry.clear();
+    this.haltAs("refused");
     this.status.set("stopped");
     for (const error of errors) this.topics.fail(error);
   }
@@ -217,12 +218,13 @@ export class Connection {
     }
   }
 
-  private opened({ connection, heartbeat, topics }: StreamOpen, id: string | undefined): void {
+  private opened({ connection, heartbeat, topics }: StreamOpen, id?: string): void {
     this.id = connection;
-    this.expectHeartbeat(heartbeat);
+    this.silence.expect(heartbeat || undefined);
     this.backoff.release();
     this.proof.set(PROVEN_AFTER);
-    if (id !== undefined) this.resume.opened(this.requested, new Set(topics), id);
+    // Without an id there is no place yet to speak of: all are newcomers that wait for their snapshots.
+    this.resume.opened(this.requested, new Set(topics), id ?? "");
     this.status.set("live");
     this.topicsChanged(); // Some may have had to wait for this cursor.
   }
@@ -243,21 +245,6 @@ export class Connection {
   /** While a topic waits to be asked for again, a healthy stream says nothing about that topic. */
   private proven(): void {
     if (!this.retry.pending) this.backoff.reset();
-  }
-
-  private get silence(): number {
-    return Date.now() - this.heardAt;
-  }
-
-  private expectHeartbeat(seconds: number): void {
-    this.silenceLimit = (seconds > 0 ? seconds : DEFAULT_HEARTBEAT) * SILENT_HEARTBEATS * 1000;
-    this.watch.set(this.silenceLimit);
-  }
-
-  private checkSilence(): void {
-    const left = this.silenceLimit - this.silence;
-    if (left > 0) this.watch.set(left);
-    else this.ended(CUT);
   }
 }
 

@@ -31,7 +31,7 @@ export function followPage(connection: Connection): void {
   addEventListener("online", () => connection.online());
   addEventListener("offline", () => connection.offline());
   addEventListener("pagehide", () => connection.hide());
-  addEventListener("pageshow", ({ persisted }) => persisted && connection.show());
+  addEventListener("pageshow", () => connection.show());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && connection.visible());
 }
 

@@ -69,9 +69,9 @@ export class Refresher {
   /** Takes every element that is behind, also those whose own moment has not come: the fetch is paid for. */
   private takeBatch(): HTMLElement[] {
     let length = 0;
-    const batch = [...this.due.keys()].filter((element) => {
+    const batch = [...this.due.keys()].filter((element, i) => {
       length += encodeURIComponent(element.id).length + 1;
-      return length <= LONGEST_HEADER;
+      return i === 0 || length <= LONGEST_HEADER;
     });
     for (const element of batch) this.due.delete(element);
     return batch;

@@ -61,8 +61,8 @@ async function refusal(response: Response): Promise<Ending> {
 
 async function errorsOf(response: Response): Promise<LiveError[]> {
   try {
-    const { errors } = (await response.json()) as { errors: LiveError[] };
-    return errors.map(({ code, message, topic }) => ({ code, message, topic }));
+    const { errors } = (await response.json()) as { errors?: LiveError[] };
+    return errors ?? [];
   } catch {
     return []; // Some other part of the site answered, in its own way.
   }

@@ -67,8 +67,9 @@ export class Topics {
 
   /** Passes on what was published. */
   deliver(event: LiveEvent): void {
-    const keys = SPECIAL_KEYS.has(event.type) ? ["*"] : [event.type, "*"];
-    for (const key of keys) this.call(this.subscribersOf(event.topic), key, event);
+    const subscribers = new Set(this.subscribersOf(event.topic)); // Who joins now hears the next one.
+    if (!SPECIAL_KEYS.has(event.type)) this.call(subscribers, event.type, event);
+    this.call(subscribers, "*", event);
   }
 
   /** Passes on what the stream says of a topic. */
@@ -77,13 +78,13 @@ export class Topics {
   }
 
   /** Passes on an error, to every subscriber if it names no topic. */
-  fail(error: LiveError): void {
-    const topic = error.topic ?? "";
-    console.warn(`live: ${topic || "stream"}: ${error.code}: ${error.message}`);
+  fail({ code, message, topic = "" }: LiveError): void {
+    console.warn(`live: ${topic || "stream"}: ${code}: ${message}`);
     const subscribers = new Set(topic ? this.subscribersOf(topic) : this.everySubscriber());
     const entry = this.entries.get(topic);
-    if (entry && REFUSALS.has(error.code)) entry.refusal = error.code;
-    this.call(subscribers, "error", { topic, type: "stream-error", data: error });
+    if (entry && REFUSALS.has(code)) entry.refusal = code;
+    const data = { code, message, topic: topic || undefined };
+    this.call(subscribers, "error", { topic, type: "stream-error", data });
   }
 
   private subscribersOf(topic: string): ReadonlySet<Subscriber> {

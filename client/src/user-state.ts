@@ -13,9 +13,11 @@ function keepFocus(root: Element): () => void {
   if (!active || !root.contains(active)) return () => {};
   const { selectionStart, selectionEnd, selectionDirection } = active;
   return () => {
-    if (document.activeElement === active || !active.isConnected) return;
-    active.focus({ preventScroll: true });
-    if (typeof selectionStart === "number") {
+    // An element that went to another parent was made anew there: its id tells which it is.
+    const now = active.isConnected ? active : (active.id && document.getElementById(active.id)) || null;
+    if (now === null || document.activeElement === now) return;
+    now.focus({ preventScroll: true });
+    if (now === active && typeof selectionStart === "number") {
       active.setSelectionRange(selectionStart, selectionEnd, selectionDirection ?? undefined);
     }
   };

@@ -75,7 +75,7 @@ test("a frame may have an id only", () => {
 
 test("however the bytes are split, the frames are the same", () => {
   const text =
-    "\ufeff: hi\r\n\r\nretry: 10\r\nevent: stream-open\r\ndata: {\"a\":\"é€😀\"}\rid: 1\r\r" +
+    '\ufeff: hi\r\n\r\nretry: 10\r\nevent: stream-open\r\ndata: {"a":"é€😀"}\rid: 1\r\r' +
     "event: x\ntopic: räume/1\ndata: 1\n:\ndata: 😀\r\nid: 2\n\n\n\nid: 3\r\n\r\n\r\ndata\r\rdata: unfinished";
   const bytes = bytesOf(text);
   const whole = parse(bytes);
@@ -90,7 +90,7 @@ test("however the bytes are split, the frames are the same", () => {
   const random = (below: number): number => (seed = (seed * 48271) % 2147483647) % below;
   for (let round = 0; round < 2000; round += 1) {
     const chunks: Uint8Array[] = [];
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       const length = random(12);
       chunks.push(bytes.slice(at, at + length));
       at += length;

@@ -35,7 +35,7 @@ test("the element subscribes from its cursor, and tells of all it hears through 
     "live:event orders/42 1",
     "live:snapshot orders/42 2",
     'live:reset orders/42 {"topic":"orders/42","reason":"epoch","snapshot":false}',
-    'live:error orders/42 {"message":"","topic":"orders/42","code":"revoked"}',
+    'live:error orders/42 {"code":"revoked","message":"","topic":"orders/42"}',
   ]);
 });
 
@@ -67,7 +67,9 @@ test("an element that is moved keeps its stream, and hears everything once", asy
 });
 
 test("an element that was away for a while goes on from where it left, not from when the page was made", async () => {
-  const page = await openPage('<live-topic topic="a" data-cursor="page"></live-topic><live-topic topic="b"></live-topic>');
+  const page = await openPage(
+    '<live-topic topic="a" data-cursor="page"></live-topic><live-topic topic="b"></live-topic>',
+  );
   const element = page.document.querySelector("live-topic")!;
   await page.clock.tick(CHANGE);
   await page.server.last.open("c1");
@@ -95,7 +97,7 @@ test("another topic in the attribute is another subscription", async () => {
   await page.clock.tick(CHANGE);
   await page.server.last.open("c1");
   const element = page.document.querySelector("live-topic")!;
-  element.dataset["cursor"] = "page-b";
+  element.setAttribute("data-cursor", "page-b");
   element.setAttribute("topic", "b");
   await page.clock.tick(CHANGE);
   assert.deepEqual([page.server.last.topics, page.server.last.cursor], [["b"], "c1,page-b"]);

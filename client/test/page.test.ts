@@ -33,7 +33,10 @@ test("without a network the page is stale at once; with one it reconnects at onc
   assert.equal(page.live.status, "stale");
   page.window.dispatchEvent(new page.window.Event("online"));
   await page.clock.tick(0);
-  assert.deepEqual(page.server.requests.map((request) => request.aborted), [true, false]);
+  assert.deepEqual(
+    page.server.requests.map((request) => request.aborted),
+    [true, false],
+  );
   assert.equal(page.server.last.cursor, "c1");
 });
 
@@ -120,7 +123,10 @@ test("after sleep, a page that becomes visible reconnects at once if its stream 
   assert.equal(page.server.open.length, 1);
   setVisibility(page, "visible");
   await page.clock.tick(0);
-  assert.deepEqual(page.server.requests.map((request) => request.aborted), [true, false]);
+  assert.deepEqual(
+    page.server.requests.map((request) => request.aborted),
+    [true, false],
+  );
 });
 
 test("a page that becomes visible does not wait for its turn", async () => {

@@ -150,7 +150,45 @@ test("a page's cursor is sent until a stream has carried its topic", async () =>
   await server.last.send(frame.slice(0, -1));
   await server.last.cut();
   await clock.tick(4000);
-  assert.deepEqual(server.requests.map((request) => request.cursor), ["page", "page", "page"]);
+  assert.deepEqual(
+    server.requests.map((request) => request.cursor),
+    ["page", "page", "page"],
+  );
+});
+
+test("newcomers that wait for their snapshots have no place yet, and ask for the snapshots again after a cut", async () => {
+  const { clock, server, live } = setUp();
+  const { heard, handlers } = recorder();
+  const a = live.subscribe("a", handlers);
+  live.subscribe("b", handlers);
+  await clock.tick(CHANGE);
+  await server.last.stream();
+  await server.last.send(opening(["a", "b"], ""));
+  assert.equal(a.state, "live");
+  await server.last.cut();
+  await clock.tick(2000);
+  assert.equal(server.last.cursor, null);
+  await server.last.stream();
+  await server.last.send(opening(["a", "b"], ""), event("a", "stream-snapshot", 1, "a1"));
+  await server.last.cut();
+  await clock.tick(4000);
+  assert.equal(server.last.cursor, "a1");
+  assert.deepEqual(heard, ["stream-snapshot 1"]);
+});
+
+test("a stream that has no place yet has forgotten the topics of the one before", async () => {
+  const { clock, server, live } = setUp();
+  const a = live.subscribe("a", {});
+  await clock.tick(CHANGE);
+  await server.last.open("c1");
+  a.unsubscribe();
+  live.subscribe("b", {});
+  await clock.tick(CHANGE);
+  await server.last.stream();
+  await server.last.send(opening(["b"], ""));
+  live.subscribe("a", {});
+  await clock.tick(CHANGE);
+  assert.equal(server.last.cursor, null);
 });
 
 test("a topic that was left is begun anew when it comes back", async () => {
@@ -166,6 +204,27 @@ test("a topic that was left is begun anew when it comes back", async () => {
   await clock.tick(CHANGE);
   assert.deepEqual(server.last.topics, ["a", "b"]);
   assert.equal(server.last.cursor, "c2");
+});
+
+test("a start that has served is not used again, even after the topic was refused", async () => {
+  const { clock, server, live } = setUp();
+  live.subscribe("a", {}, { cursor: "page" });
+  await clock.tick(CHANGE);
+  await server.last.open("c1");
+  await clock.tick(CHANGE);
+  await server.last.send(streamError({ topic: "a", code: "revoked" }));
+  await clock.tick(CHANGE);
+  live.connect();
+  await clock.tick(CHANGE);
+  assert.deepEqual([server.requests.length, server.last.cursor], [2, null]);
+});
+
+test("a start goes with the subscription that brought it", async () => {
+  const { clock, server, live } = setUp();
+  live.subscribe("a", {}, { cursor: "page" }).unsubscribe();
+  live.subscribe("a", {});
+  await clock.tick(CHANGE);
+  assert.equal(server.last.cursor, null);
 });
 
 test("when the last topic has gone the cursor is forgotten", async () => {
@@ -189,11 +248,10 @@ test("a subscription's cursor is where a later one goes on", async () => {
   await server.last.open("c1");
   await server.last.send(event("b", "x", 1, "c2"));
   assert.equal(b.cursor, "c2");
-  const { cursor } = b;
   b.unsubscribe();
   await clock.tick(CHANGE);
   await server.last.open("c3");
-  live.subscribe("b", {}, { cursor });
+  live.subscribe("b", {}, { cursor: b.cursor });
   await clock.tick(CHANGE);
   assert.equal(server.last.cursor, "c3,c2");
 });
@@ -236,4 +294,19 @@ test("cursors that would make the header too long are sent one after the other, 
   }
   assert.ok(cursors.every((cursor) => sent.has(cursor)));
   assert.equal(server.last.topics.length, 20);
+});
+
+test("a cursor that is too long by itself is sent all the same, and long ones do not keep topics out", async () => {
+  const { clock, server, live } = setUp();
+  const long = "x".repeat(5000);
+  live.subscribe("a", {}, { cursor: long });
+  await clock.tick(CHANGE);
+  assert.equal(server.last.cursor, long);
+  for (const topic of ["b", "c", "d"]) live.subscribe(topic, {}, { cursor: long });
+  await clock.tick(CHANGE);
+  assert.deepEqual([server.last.topics, server.last.cursor], [["a", "b", "c", "d"], long]);
+  await server.last.open("y".repeat(1500));
+  await server.last.end();
+  await clock.tick(2000);
+  assert.deepEqual(server.last.topics, ["a", "b", "c", "d"]);
 });

@@ -8,6 +8,8 @@ import importlib.util
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -65,6 +67,12 @@ def _has_redis() -> bool:
         return False
 
 
+def _has_packages() -> bool:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps"]
+    command += ["--ignore-installed", "--disable-pip-version-check", "--retries=0", "--timeout=5"]
+    return subprocess.run([*command, "sqlparse"], check=False, capture_output=True).returncode == 0
+
+
 REQUIREMENTS = {
     "chromium": Requirement(
         "Chromium",
@@ -85,6 +93,11 @@ REQUIREMENTS = {
         "the program redis-server",
         "install the package `redis-server`; it need not run",
         lambda: shutil.which("redis-server") is not None,
+    ),
+    "packages": Requirement(
+        "a place to install packages from",
+        "pip reaches no package index: go online, or tell pip where to look (PIP_FIND_LINKS)",
+        _has_packages,
     ),
     "npm": Requirement(
         "npm",

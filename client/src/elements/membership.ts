@@ -24,8 +24,8 @@ export class Membership {
 
   leave(): void {
     this.joined = false;
-    this.leftAt = this.subscription?.cursor ?? "";
     this.subscription?.unsubscribe();
+    this.leftAt = this.subscription?.cursor ?? "";
     this.subscription = undefined;
   }
 

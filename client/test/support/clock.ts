@@ -39,14 +39,21 @@ export class FakeClock {
   async tick(milliseconds: number): Promise<void> {
     const end = this.now + milliseconds;
     await settle();
-    for (let next = this.next(end); next; next = this.next(end)) {
-      const [handle, timer] = next;
-      this.timers.delete(handle);
-      this.now = Math.max(this.now, timer.at);
-      timer.action();
-      await settle();
-    }
+    while (await this.step(end));
     this.now = end;
+  }
+
+  /** Moves on to the next thing that falls due before `end`, if there is one, and runs it. */
+  async step(end = Infinity): Promise<boolean> {
+    const due = [...this.timers].filter(([, timer]) => timer.at <= end).sort(([, a], [, b]) => a.at - b.at);
+    const [next] = due;
+    if (!next) return false;
+    const [handle, timer] = next;
+    this.timers.delete(handle);
+    this.now = Math.max(this.now, timer.at);
+    timer.action();
+    await settle();
+    return true;
   }
 
   /** Moves on without running anything, as a sleeping laptop does. */
@@ -58,10 +65,5 @@ export class FakeClock {
     this.lastHandle += 1;
     this.timers.set(this.lastHandle, { at: this.now + Math.max(0, delay), action });
     return this.lastHandle;
-  }
-
-  private next(end: number): [number, FakeTimer] | undefined {
-    const due = [...this.timers].filter(([, timer]) => timer.at <= end);
-    return due.sort(([, a], [, b]) => a.at - b.at)[0];
   }
 }

@@ -7,8 +7,16 @@ import { type Setup, setUp } from "./client.js";
 const ADDRESS = "https://site.test/shop/orders/?page=2#top";
 
 const GLOBALS = [
-  "window", "document", "location", "customElements", "HTMLElement", "HTMLMediaElement", "Element", "CustomEvent",
-  "Event", "DOMParser",
+  "window",
+  "document",
+  "location",
+  "customElements",
+  "HTMLElement",
+  "HTMLMediaElement",
+  "Element",
+  "CustomEvent",
+  "Event",
+  "DOMParser",
 ] as const;
 
 export interface Page extends Setup {

@@ -105,7 +105,7 @@ export class FakeServer {
 
 export function opening(topics: string[], id: string, { heartbeat = 20, retry = 2000 } = {}): string {
   const data = JSON.stringify({ connection: `c-${id}`, heartbeat, topics });
-  return `retry: ${retry}\nevent: stream-open\ndata: ${data}\nid: ${id}\n\n`;
+  return `retry: ${retry}\nevent: stream-open\ndata: ${data}\n${id && `id: ${id}\n`}\n`;
 }
 
 export function event(topic: string, type: string, data: unknown, id: string): string {

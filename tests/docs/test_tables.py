@@ -1,0 +1,188 @@
+"""The reference tables say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from django_live import History, Topic, publish
+from django_live.conf import LiveSettings
+from django_live.core import topics
+from django_live.core.events import RESERVED_TYPES
+from django_live.transports.requests import MESSAGES
+from tests.docs.markdown import ROOT, code, table
+
+PACKAGE = ROOT / "django_live"
+REFERENCE = ROOT / "docs/reference"
+PROTOCOL = REFERENCE / "protocol.md"
+CLIENT = ROOT / "client/src"
+
+
+def source(path: str) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text())
+
+
+def literal_arguments(tree: ast.AST, names: set[str], position: int) -> set[str]:
+    """The literal strings that calls of these functions and methods get there."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > position:
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            value = node.args[position]
+            if called in names and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found.add(value.value)
+    return found
+
+
+def returned_strings(tree: ast.AST, function: str) -> set[str]:
+    (definition,) = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    returned = (node.value for node in ast.walk(definition) if isinstance(node, ast.Return))
+    return {
+        node.value
+        for value in returned
+        if value is not None
+        for node in _branches(value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def _branches(value: ast.expr) -> Iterator[ast.expr]:
+    """The values that an expression may have: both sides of ``a if test else b``."""
+    if isinstance(value, ast.IfExp):
+        yield from _branches(value.body)
+        yield from _branches(value.orelse)
+    else:
+        yield value
+
+
+def test_settings() -> None:
+    documented = {}
+    for key, kind, default, meaning in table(REFERENCE / "settings.md", "Settings"):
+        assert meaning, key
+        documented[code(key)[0]] = (" | ".join(code(kind)), ast.literal_eval(code(default)[0]))
+    assert documented == {
+        field.name: (str(field.type), field.default) for field in dataclasses.fields(LiveSettings)
+    }
+
+
+def test_checks() -> None:
+    documented = {code(row[0])[0] for row in table(REFERENCE / "checks.md", "System checks")}
+    used = set(re.findall(r'id="(django_live\.\w+)"', (PACKAGE / "checks.py").read_text()))
+    assert documented == used
+
+
+def test_refusals_and_stream_errors() -> None:
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    refusals = set().union(*(literal_arguments(tree, {"Refusal"}, 0) for tree in trees))
+    assert refusals <= MESSAGES.keys()
+    errors = set().union(*(literal_arguments(tree, {"error", "end"}, 1) for tree in trees))
+    answers = {
+        name for row in table(PROTOCOL, "Answers that are not a stream") for name in code(row[1])
+    }
+    frames = {code(row[0])[0] for row in table(PROTOCOL, "Codes of a stream-error")}
+    whole = {"no-topics", "malformed-request", "cross-site", "method-not-allowed", "no-streaming"}
+    assert answers == refusals
+    assert frames == (refusals - whole) | errors
+
+
+def test_statuses() -> None:
+    text = (PACKAGE / "transports/requests.py").read_text()
+    text += (PACKAGE / "transports/sse.py").read_text()
+    used = {int(status) for status in re.findall(r"Refused\((\d{3})", text)} | {403, 503}
+    rows = table(PROTOCOL, "Answers that are not a stream")
+    assert {int(row[0]) for row in rows} == used
+
+
+def test_reasons_of_a_reset() -> None:
+    tree = source("core/subscribing.py")
+    used = literal_arguments(tree, {"reset", "_snapshot_first"}, 1)
+    used |= returned_strings(tree, "_reason_for_reset")
+    assert {code(row[0])[0] for row in table(PROTOCOL, "Reasons of a reset")} == used
+    told = re.search(
+        r"/\*\* (`trimmed`.*?) \*/\n\s*readonly reason", (CLIENT / "api.ts").read_text()
+    )
+    assert told
+    assert set(code(told[1])) == used
+
+
+def test_names_of_frames() -> None:
+    frames = (PACKAGE / "transports/frames.py").read_text()
+    written = set(re.findall(r"event: ([a-z-]+)\\n", frames))
+    documented = {name for row in table(PROTOCOL, "The stream") for name in code(row[0])}
+    assert documented == written
+    for name in RESERVED_TYPES:
+        assert f"`{name}`" in PROTOCOL.read_text()
+
+
+def test_attributes_of_a_topic() -> None:
+    documented = {}
+    for name, default, _ in table(REFERENCE / "topics.md", "Attributes"):
+        documented[code(name)[0]] = ast.literal_eval(code(default)[0]) if default else None
+    declared = {
+        name: getattr(Topic, name, None)
+        for name, kind in Topic.__annotations__.items()
+        if str(kind).startswith("ClassVar") and not name.startswith("_")
+    }
+    assert documented == declared
+    assert f"events={History().events}" in (REFERENCE / "topics.md").read_text()
+
+
+def test_methods_of_a_topic() -> None:
+    rows = table(REFERENCE / "topics.md", "Permissions") + table(REFERENCE / "topics.md", "Hooks")
+    documented = {code(row[0])[0].partition("(")[0] for row in rows}
+    own = {name for name, value in vars(Topic).items() if callable(value) and name[0] != "_"}
+    assert documented | {"within"} == own
+    assert "topic.within(" in (REFERENCE / "topics.md").read_text()
+
+
+def test_attributes_of_a_viewer() -> None:
+    documented = {code(row[0])[0] for row in table(REFERENCE / "topics.md", "`Viewer`")}
+    assert documented == {*topics.Viewer.__slots__, "user"} - {"_user", "source"}
+
+
+def test_overflow_rules() -> None:
+    documented = [
+        (code(rule)[0], history.startswith("yes"), "default" in history)
+        for rule, history, _ in table(REFERENCE / "topics.md", "Overflow")
+    ]
+    with_history = [(rule, True, place == 0) for place, rule in enumerate(topics.WITH_HISTORY)]
+    without = [(rule, False, place == 0) for place, rule in enumerate(topics.WITHOUT_HISTORY)]
+    assert sorted(documented) == sorted(with_history + without)
+
+
+def test_arguments_of_publish() -> None:
+    documented = {
+        code(name)[0]: ast.literal_eval(code(default)[0])
+        for name, default, _ in table(REFERENCE / "topics.md", "Publishing")
+    }
+    assert documented == publish.__kwdefaults__
+
+
+def test_the_clients_words() -> None:
+    api = (CLIENT / "api.ts").read_text()
+    page = (REFERENCE / "client.md").read_text()
+    names = re.findall(r"^  (?:readonly )?(\w+)\??[:(]", api, re.MULTILINE)
+    assert len(names) > 20
+    for name in {*names} - {"handle"}:  # a trick of TypeScript's
+        assert re.search(rf"\b{name}\b", page), f"client.md does not speak of {name}"
+    statuses = re.search(r"export type Status = (.*);", api)
+    assert statuses
+    for status in re.findall(r'"(\w+)"', statuses[1]):
+        assert f"`{status}`" in page
+    for event in re.findall(r'"(live:\w+)"', api):
+        assert f"`{event}`" in page
+
+
+def test_paths_that_the_architecture_names() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"(?<![\w/.])((?:[a-z_]+/)+\w+\.(?:py|ts))", page))
+    assert len(named) > 15
+    for name in named:
+        places = (PACKAGE / name, ROOT / name)
+        assert any(place.is_file() for place in places), name
