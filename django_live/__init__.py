@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["History", "Topic", "Viewer", "apublish", "live_position", "publish"]
+__all__ = [
+    "History",
+    "Topic",
+    "Viewer",
+    "adisconnect",
+    "apublish",
+    "arecheck",
+    "disconnect",
+    "live_position",
+    "publish",
+    "recheck",
+]
 
 if TYPE_CHECKING:
+    from .core.control import adisconnect, arecheck, disconnect, recheck
     from .core.positions import live_position
     from .core.publishing import apublish, publish
     from .core.topics import History, Topic, Viewer
@@ -16,9 +28,13 @@ _HOMES = {
     "History": "core.topics",
     "Topic": "core.topics",
     "Viewer": "core.topics",
+    "adisconnect": "core.control",
     "apublish": "core.publishing",
+    "arecheck": "core.control",
+    "disconnect": "core.control",
     "live_position": "core.positions",
     "publish": "core.publishing",
+    "recheck": "core.control",
 }
 
 

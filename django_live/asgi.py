@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from django.apps import apps
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from .transports.application import LiveApplication
@@ -25,6 +27,8 @@ def get_live_application(application: Application | None = None) -> LiveApplicat
     that leads to Django's.
     """
     django_application = cast("Application", get_asgi_application())
+    if not apps.is_installed("django_live"):
+        raise ImproperlyConfigured('Add "django_live" to INSTALLED_APPS.')
     # Only now: get_asgi_application() has set Django up, and the transports import models.
     from .transports.application import LiveApplication
 

@@ -18,9 +18,13 @@ class LiveSettings:
     """The keys of ``DJANGO_LIVE``. Times are seconds and sizes are bytes unless a line says otherwise."""
 
     STORE: str = "database"
-    """Where events rest: "database", "memory" (one process, development) or a dotted path."""
+    """Where events rest: "database", "redis", "memory" (one process, development) or a dotted path."""
     DATABASE: str = "default"
     """Alias of the database that holds the log when STORE is "database"."""
+    REDIS_URL: str | None = None
+    """The server that holds it when STORE is "redis": ``redis://user:password@host:6379/0``."""
+    REDIS_PREFIX: str = "live"
+    """Begins every key in Redis. Projects that share a Redis need different ones."""
     CHANNEL_LAYER: str = "default"
     """Alias in ``CHANNEL_LAYERS``. Where it is not configured, events stay in this process and
     other processes find them in the log within a second."""
@@ -70,10 +74,22 @@ def problems(configured: Any) -> list[str]:
                 f"{SETTING}[{key!r}] is not a setting. Known: {', '.join(sorted(fields))}."
             )
             continue
-        rule, sentence = _RULES.get(str(fields[key].type), _ANY)
+        kind = "interval" if key in INTERVALS else str(fields[key].type)
+        rule, sentence = _RULES.get(kind, _ANY)
         if not rule(value):
             found.append(f"{SETTING}[{key!r}] must be {sentence}, not {value!r}.")
     return found
+
+
+INTERVALS = frozenset({"HEARTBEAT", "STREAM_LIFETIME", "HEAD_CHECK", "SWEEP", "TRIM", "RECHECK"})
+"""Times after which something is done again: 0 would keep a processor busy."""
+
+
+def _is_time(value: Any) -> bool:
+    # False for NaN, too.
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    )
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -83,10 +99,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
         "a whole number above 0",
     ),
-    "float": (
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < float("inf"),
-        "a number of seconds, 0 or more",
-    ),
+    "float": (_is_time, "a number of seconds, 0 or more"),
+    "interval": (lambda v: _is_time(v) and v > 0, "a number of seconds above 0"),
 }
 _ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "anything")
 

@@ -25,3 +25,7 @@ class MalformedCursor(LiveError):
 
 class StoreError(LiveError):
     """The store could not do what was asked; nothing of it happened."""
+
+
+class MapFull(StoreError):
+    """A map of the shared state would hold more than its user allows; nothing of it happened."""

@@ -107,3 +107,84 @@ class PendingEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.type}"
+
+
+class StateMap(models.Model):
+    """One map of the shared state. Whoever changes the map locks this row."""
+
+    key = models.CharField(_("key"), max_length=32, unique=True)
+    name = models.TextField(_("name"))
+    version = models.BigIntegerField(_("version"), default=0)
+    fence = models.BigIntegerField(
+        _("fence"), default=0, help_text=_("The greatest fencing token it was changed with.")
+    )
+
+    class Meta:
+        verbose_name = _("state map")
+        verbose_name_plural = _("state maps")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class StateEntry(models.Model):
+    """One entry of a map."""
+
+    map = models.ForeignKey(
+        StateMap, on_delete=models.CASCADE, related_name="entries", verbose_name=_("state map")
+    )
+    uid = models.CharField(
+        # Over both in one column: many entries of many maps are renewed in one statement.
+        _("digest"),
+        max_length=32,
+        unique=True,
+        help_text=_("Digest of the map's name and the key."),
+    )
+    key = models.TextField(_("key"))
+    value = models.TextField(_("value"), blank=True)
+    version = models.BigIntegerField(_("version"))
+    expires = models.FloatField(_("expires"), null=True, blank=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("state entry")
+        verbose_name_plural = _("state entries")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.version}"
+
+
+class StateCounter(models.Model):
+    """A counter of the shared state, until it begins again."""
+
+    key = models.CharField(_("key"), max_length=32, unique=True)
+    name = models.TextField(_("name"))
+    value = models.BigIntegerField(_("value"), default=0)
+    expires = models.FloatField(_("expires"), default=0.0, db_index=True)
+
+    class Meta:
+        verbose_name = _("counter")
+        verbose_name_plural = _("counters")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}"
+
+
+class Lease(models.Model):
+    """A claim that expires. Its row outlives it, so that the next token is greater."""
+
+    key = models.CharField(_("key"), max_length=32, unique=True)
+    name = models.TextField(_("name"))
+    holder = models.TextField(_("holder"), blank=True)
+    token = models.BigIntegerField(_("fencing token"), default=0)
+    expires = models.FloatField(_("expires"), default=0.0, db_index=True)
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.holder} {self.token}"

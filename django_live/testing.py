@@ -17,10 +17,11 @@ from urllib.parse import urlencode
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.test import Client, TestCase
 
-from .core.events import Event
-from .core.publishing import observed_by
+from .core.events import Event, encode_data
+from .core.hooks import hook_threads, in_thread
+from .core.publishing import observed_by, settle
 from .core.runtime import running_runtime
-from .core.topics import Topic
+from .core.topics import Topic, as_topic
 
 __all__ = [
     "PublishedEvent",
@@ -45,22 +46,32 @@ class PublishedEvent:
 
 @contextmanager
 def capture_events(using: str = DEFAULT_DB_ALIAS) -> Iterator[list[PublishedEvent]]:
-    """What the block publishes, in order. The list is complete when the block is left.
+    """What the block publishes, each topic's events in order. The list is complete when the block is
+    left.
 
     Inside a ``TestCase`` nothing commits; so the block's commit hooks are run at its end, as those of
-    ``captureOnCommitCallbacks(execute=True)`` are. A savepoint that is rolled back publishes nothing.
+    ``captureOnCommitCallbacks(execute=True)`` are, and what was published before the block counts as
+    committed. A savepoint that is rolled back publishes nothing. Raises ``RuntimeError`` inside a
+    transaction that is not a ``TestCase``'s: put the block around the transaction.
     """
     captured: list[PublishedEvent] = []
 
     def note(topic: Topic, events: Sequence[Event]) -> None:
         captured.extend(PublishedEvent(topic.name, e.type, json.loads(e.data)) for e in events)
 
-    with observed_by(note):
-        if transaction.get_connection(using).in_atomic_block:
-            with TestCase.captureOnCommitCallbacks(using=using, execute=True):
-                yield captured
-        else:
+    connection = transaction.get_connection(using)
+    if not connection.in_atomic_block:
+        with observed_by(note):
             yield captured
+        return
+    if not any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+        raise RuntimeError(
+            "Nothing is published before the transaction commits that is open here. Put "
+            "capture_events() or assert_published() around transaction.atomic(), not into it."
+        )
+    settle(using)
+    with observed_by(note), TestCase.captureOnCommitCallbacks(using=using, execute=True):
+        yield captured
 
 
 @contextmanager
@@ -74,20 +85,24 @@ def assert_published(
 ) -> Iterator[list[PublishedEvent]]:
     """Fails unless the block publishes such an event: at least one, or exactly ``count``.
 
-    ``count=0`` asserts that none is. What the block published is in the message.
+    ``count=0`` asserts that none is. What the block published is in the message. Raises
+    ``UnknownTopic`` for a name that no Topic declares, which a misspelled one is.
     """
+    name = as_topic(topic).name
+    expected = data if data is ANYTHING else json.loads(encode_data(data))
     with capture_events(using) as captured:
         yield captured
-    name = str(topic)
     matching = [
         event
         for event in captured
         if event.topic == name
         and (type is None or event.type == type)
-        and (data is ANYTHING or event.data == data)
+        and (data is ANYTHING or event.data == expected)
     ]
     if len(matching) != count if count is not None else not matching:
-        wanted = f"{type or 'an event'} on {name}" + ("" if data is ANYTHING else f" with {data!r}")
+        wanted = f"{type or 'an event'} on {name}" + (
+            "" if data is ANYTHING else f" with {expected!r}"
+        )
         times = "at least once" if count is None else f"{count} times"
         published = "\n".join(f"  {event}" for event in captured) or "  nothing"
         raise AssertionError(f"Expected {wanted}, {times}; published were:\n{published}")
@@ -152,7 +167,8 @@ class SSEStream:
         """The answer of a request that was refused."""
         return json.loads(self.body)
 
-    def _take(self, data: bytes, more: bool) -> None:
+    def take(self, data: bytes, more: bool) -> None:
+        """What the application sent; called by ``open_sse()``."""
         self.body += data
         self.ended = self.ended or not more
         self._changed.set()
@@ -173,7 +189,7 @@ async def open_sse(
     of the block. Needs a database that other threads see: a ``TransactionTestCase``, or
     ``pytest.mark.django_db(transaction=True)``.
     """
-    cookies = await asyncio.to_thread(_cookies, client, user)
+    cookies = await in_thread(hook_threads(), lambda: _cookies(client, user))
     sent = {"host": "testserver", "accept": "text/event-stream", **(headers or {})}
     if cookies:
         sent["cookie"] = cookies
@@ -208,24 +224,28 @@ async def open_sse(
             named = {name.decode().lower(): value.decode() for name, value in message["headers"]}
             started.set_result(SSEStream(message["status"], named))
         else:
-            (await started)._take(message.get("body", b""), message.get("more_body", False))
+            (await started).take(message.get("body", b""), message.get("more_body", False))
 
     task = asyncio.ensure_future(application(scope, receive, send))
     try:
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             await task  # raises what the application raised
+            raise RuntimeError("The application ended and sent no response.")
         stream = await started
         if stream.status != 200:
             await task
         yield stream
     finally:
         closing.set()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(task, 5.0)
+        if not task.done():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(task, 5.0)
         live = running_runtime()
         if live is not None and not live.hub.connections:
             await live.stop()
+        for _ in range(3):  # who waits for the disconnect gets its turn to end
+            await asyncio.sleep(0)
 
 
 def _cookies(client: Client | None, user: Any) -> str:

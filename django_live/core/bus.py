@@ -36,6 +36,8 @@ LEAVE_AFTER = 1.0
 REJOIN_EVERY = 45.0
 """Seconds: Redis forgets groups when it restarts, and every layer after ``group_expiry``."""
 LONGEST_BACKOFF = 5.0
+SHORTEST_IDLE = 1.0
+"""Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
 
 Envelope = dict[str, Any]
 
@@ -138,6 +140,12 @@ async def send(messages: Iterable[Envelope]) -> None:
         await layer.group_send(group_name(message["key"]), message)
 
 
+def _is_idle(error: Exception) -> bool:
+    """redis-py's socket time-out is as long as the layer's blocking read: so an idle channel raises.
+    Its TimeoutError is none of Python's."""
+    return isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError"
+
+
 def group_name(key: str) -> str:
     """The layer's group for a topic: a digest, because names may be long and in any script."""
     return f"live.{key}"
@@ -219,14 +227,13 @@ class Bus:
         assert self._layer is not None
         failures = 0
         while True:
+            asked = time.monotonic()
             try:
                 await self._open_channel()
                 message = await self._layer.receive(self._channel)
-            except TimeoutError:
-                # redis-py's socket time-out is as long as the layer's blocking read: an idle
-                # channel, not an outage. Redis may have restarted meanwhile all the same.
-                continue
             except Exception as error:
+                if _is_idle(error) and time.monotonic() - asked >= SHORTEST_IDLE:
+                    continue
                 self._note_outage(error)
                 failures += 1
                 await asyncio.sleep(random.uniform(0.05, min(LONGEST_BACKOFF, 0.1 * 2**failures)))
@@ -246,7 +253,8 @@ class Bus:
             await asyncio.sleep(LEAVE_AFTER / 2)
             now = time.monotonic()
             for key in [key for key, due in self._leaving.items() if due <= now]:
-                del self._leaving[key]
+                if self._leaving.pop(key, None) is None:
+                    continue  # joined again while another was left
                 self._joined.discard(key)
                 try:
                     await self._layer.group_discard(group_name(key), self._channel)  # type: ignore[union-attr]
@@ -255,6 +263,7 @@ class Bus:
                 if key in self._joined:  # joined again while the group was left
                     self._joined.discard(key)
                     await self.join(key)
+                    self._on_interruption()
             if now - last_rejoin >= REJOIN_EVERY or self._down_since is not None:
                 last_rejoin = now
                 await self._rejoin()

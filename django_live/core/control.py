@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ from .topics import History, Topic, Viewer, as_topic
 logger = logging.getLogger("django_live.control")
 
 CHECKS_AT_ONCE = 16
+RECENT_COMMANDS = 100
 EVERYTHING: dict[str, Any] = {}
 
 
@@ -92,6 +95,9 @@ class Control:
         self._spawn: Callable[[Coroutine[Any, Any, None]], Any] = spawn
         self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._ear: Connection | None = None
+        self._recent: deque[tuple[float, str, dict[str, str]]] = deque(maxlen=RECENT_COMMANDS)
+        self._all_since = time.monotonic()
+        """What was commanded since then is among the recent ones."""
 
     async def listen(self) -> None:
         """Subscribe to the commands, and stay subscribed."""
@@ -99,14 +105,31 @@ class Control:
             if self._ear is None or not self._ear.subscriptions:
                 ear = Connection(self.hub, _Ear(self), _Commands(), Viewer(), self.subscribing.need)
                 await self.subscribing.open(ear, [Request(ControlTopic(), None)])
-                if self._ear is not None or not ear.subscriptions:
+                if ear.subscriptions:
                     self.carry_out("recheck", EVERYTHING)  # commands may have passed by
-                self._ear = ear
+                    self._ear = ear
             await asyncio.sleep(1.0)
+
+    def catch_up(self, connection: Connection, since: float) -> None:
+        """Carry out on a new connection what was commanded after its permissions were decided: it
+        was not among the connections yet."""
+        if since < self._all_since:
+            self._spawn(self.check([connection]))
+        for when, command, selection in list(self._recent):
+            if when >= since:
+                self._carry_out_on([connection], command, selection)
 
     def carry_out(self, command: str, selection: dict[str, str]) -> None:
         """Do what a command says here."""
-        chosen = [c for c in list(self.hub.connections.values()) if _is_chosen(c, selection)]
+        if len(self._recent) == RECENT_COMMANDS:
+            self._all_since = self._recent[0][0]
+        self._recent.append((time.monotonic(), command, selection))
+        self._carry_out_on(list(self.hub.connections.values()), command, selection)
+
+    def _carry_out_on(
+        self, connections: Iterable[Connection], command: str, selection: dict[str, str]
+    ) -> None:
+        chosen = [c for c in connections if _is_chosen(c, selection)]
         if command == "disconnect":
             for connection in chosen:
                 frame = connection.dialect.error(
@@ -123,12 +146,12 @@ class Control:
 
     async def check(self, connections: Iterable[Connection], topic_key: str | None = None) -> None:
         """Ask the permissions of these connections again, each user and topic once."""
-        asked: dict[tuple[str | None, str | None], asyncio.Task[Viewer | None]] = {}
-        answers: dict[tuple[Viewer, str], asyncio.Task[bool]] = {}
+        asked: dict[Hashable, asyncio.Task[Viewer | None]] = {}
+        answers: dict[tuple[Viewer, str], asyncio.Task[bool | None]] = {}
 
         async def check_one(connection: Connection) -> None:
             viewer = connection.viewer
-            identity = (viewer.user_id, viewer.session_key)
+            identity = (viewer.user_id, viewer.session_key, viewer.namespace, viewer.scopes)
             if identity not in asked:
                 asked[identity] = asyncio.ensure_future(self._as_of_now(viewer))
             fresh = await asked[identity]
@@ -141,7 +164,10 @@ class Control:
                         answers[fresh, key] = asyncio.ensure_future(
                             self._may_see(fresh, subscription.feed.topic)
                         )
-                    if not await answers[fresh, key]:
+                    allowed = await answers[fresh, key]
+                    if allowed is None:
+                        self.subscribing.end_unavailable(subscription)
+                    elif not allowed:
                         self._revoked(subscription)
 
         await asyncio.gather(*(check_one(connection) for connection in connections))
@@ -160,13 +186,15 @@ class Control:
             return fresh if same else None
         return fresh
 
-    async def _may_see(self, viewer: Viewer, topic: Topic) -> bool:
+    async def _may_see(self, viewer: Viewer, topic: Topic) -> bool | None:
+        """None: it could not be decided. Then the client may come back and ask again, rather than
+        give the topic up because a database was away for a second."""
         async with self._checking:
             try:
                 return bool(await hooks.call(topic.can_subscribe, viewer))
             except Exception:
                 logger.exception("%r.can_subscribe() failed; the subscription is ended.", topic)
-                return False
+                return None
 
     def _signed_out(self, connection: Connection) -> None:
         frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")

@@ -22,11 +22,13 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from ..exceptions import InvalidEvent, MalformedCursor
 
-RESERVED_TYPES = frozenset({"keep-alive", "open", "error"})
+RESERVED_TYPES = frozenset({"keep-alive", "open", "error", "snapshot", "reset"})
+"""Names of the stream's own frames, of EventSource's own events and of the client's own handlers."""
 MAX_CURSOR_LENGTH = 16_384
 MAX_CURSOR_ENTRIES = 512
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+_CONNECTION = re.compile(r"[!-~]{1,64}", re.ASCII)
 _PLACE = re.compile(
     r"(?P<key>[0-9a-f]{12})(?:\.(?P<epoch>[A-Za-z0-9_-]{1,16})\.(?P<offset>[0-9]{1,18}))?"
     r"\.(?P<seal>[A-Za-z0-9_-]{8})",
@@ -99,11 +101,32 @@ def check_type(type: str) -> str:
     if not isinstance(type, str) or not _TYPE.fullmatch(type):
         raise InvalidEvent(
             f"{type!r} is not an event type: use up to 64 letters, digits and _ . : - , beginning "
-            "with a letter."
+            "with a letter or _."
         )
     if type in RESERVED_TYPES or type.startswith("stream-"):
         raise InvalidEvent(f"The event type {type!r} is reserved for the stream itself.")
     return type
+
+
+def check_key(name: str, key: str) -> str:
+    """A key that the caller chose, or ``InvalidEvent`` when not every store could keep it."""
+    if not isinstance(key, str) or "\0" in key or not _is_utf8(key):
+        raise InvalidEvent(f"{name}={key!r} is no text that can be kept.")
+    return key
+
+
+def known_connection(id: str | None) -> str:
+    """The id of a connection, as text; empty for None and for what cannot be one. It comes from the
+    browser, so it is no reason to fail, and a column must be able to take it."""
+    return id if id and _CONNECTION.fullmatch(id) else ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def topic_key(namespace: str, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
@@ -53,11 +53,18 @@ async def call(method: Callable[..., Any], *args: Any) -> Any:
     """Call a method of the project's from the event loop."""
     if inspect.iscoroutinefunction(method):
         return await method(*args)
-    return await in_thread(hook_threads(), lambda: method(*args))
+    answer = await in_thread(hook_threads(), lambda: method(*args))
+    # Of an async method behind a plain decorator. Taken as it is, it would be a yes to anything.
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def call_sync(method: Callable[..., Any], *args: Any) -> Any:
     """Call a method of the project's from a plain thread."""
     if inspect.iscoroutinefunction(method):
         return async_to_sync(method)(*args)
-    return method(*args)
+    answer = method(*args)
+    return async_to_sync(_awaited)(answer) if inspect.isawaitable(answer) else answer
+
+
+async def _awaited(answer: Awaitable[T]) -> T:
+    return await answer

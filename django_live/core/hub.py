@@ -84,7 +84,8 @@ class FramedEvent:
         self.epoch = epoch
         self.offset = event.offset
         self.place = place_text(topic.key, Position(epoch, event.offset)) if event.offset else ""
-        self.size = len(event.data) + 200
+        # Text of other scripts takes up to three bytes a character.
+        self.size = 200 + (len(event.data) if event.data.isascii() else len(event.data.encode()))
         self._frames: dict[str, bytes] = {}
         self._shared_frames: dict[str, bytes] = {}
 
@@ -112,11 +113,13 @@ class Subscription:
     """One connection's interest in one topic."""
 
     __slots__ = (
+        "announcement",
         "connection",
         "direct",
         "feed",
         "holding",
         "offset",
+        "overflowed",
         "page",
         "place",
         "prelude",
@@ -147,6 +150,17 @@ class Subscription:
         """Of topics without history: the queue waits for a snapshot that comes first."""
         self.direct = True
         """Whether a new event may go straight to the socket when that is free."""
+        self.announcement: asyncio.Task[None] | None = None
+        """The call of the topic's ``on_subscribe``; its ``on_unsubscribe`` comes after it."""
+        self.overflowed = False
+        """Of topics without history: events were dropped, and the client has not been told."""
+
+    def hold(self) -> None:
+        """Of topics without history: let what comes now wait until a snapshot was written. What
+        waited before is in the snapshot."""
+        self.holding, self.direct, self.overflowed = True, False, False
+        self.queue.clear()
+        self.queued_bytes = 0
 
     def moved_to(self, entry: FramedEvent) -> None:
         if entry.offset:
@@ -175,7 +189,10 @@ class Feed:
         self.ring: deque[FramedEvent] = deque()
         self.ring_size = 0
         self.ring_bytes = ring_bytes
+        self.appended_bytes = 0
         self.live: dict[Subscription, None] = {}
+        self.slow: dict[Subscription, int] = {}
+        """With overflow "disconnect": who fell behind, and ``appended_bytes`` before they did."""
         self.subscriptions: set[Subscription] = set()
         self.quiet_since = time.monotonic()
         self.to_dispatch: deque[FramedEvent] = deque()
@@ -191,6 +208,7 @@ class Feed:
     def append(self, event: Event) -> FramedEvent:
         """Take the event that follows ``last`` (or one without an offset)."""
         entry = FramedEvent(self.topic, event, self.epoch)
+        self.appended_bytes += entry.size
         self.quiet_since = time.monotonic()
         if entry.offset:
             self.last = entry.offset
@@ -200,10 +218,9 @@ class Feed:
                 self.ring_size -= self.ring.popleft().size
         return entry
 
-    def prepend(self, events: list[Event]) -> None:
+    def prepend(self, entries: list[FramedEvent]) -> None:
         """Put events before the ring that end where it begins, as far as they fit."""
-        for event in reversed(events):
-            entry = FramedEvent(self.topic, event, self.epoch)
+        for entry in reversed(entries):
             if self.ring_size + entry.size > self.ring_bytes:
                 return
             self.ring.appendleft(entry)
@@ -218,6 +235,14 @@ class Feed:
         """The ring's events after ``offset``; None when the ring does not reach back so far."""
         skip = offset + 1 - self.ring_start
         return itertools.islice(self.ring, skip, None) if skip >= 0 else None
+
+    def contradicts(self, event: Event) -> bool:
+        """Whether another event had this one's offset: then the log was set back."""
+        index = event.offset - self.ring_start
+        if not 0 <= index < len(self.ring):
+            return False
+        known = self.ring[index].event
+        return (known.type, known.data) != (event.type, event.data)
 
     @property
     def place(self) -> str:
@@ -241,6 +266,7 @@ class Connection:
         "expires",
         "hub",
         "id",
+        "kept_places",
         "lagging",
         "next_beat",
         "notices",
@@ -271,7 +297,10 @@ class Connection:
         self.lagging: dict[Subscription, None] = {}
         self.notices: list[bytes] = []
         """Whole frames that wait for the socket and move no cursor."""
-        self.blocked = False
+        self.kept_places: list[str] = []
+        """Where the client was in topics that could not be opened; it comes back for them."""
+        self.blocked = True
+        """Nobody may write: the socket is full, or the first frame has not been written."""
         self.closed = False
         self.active = False
         self.pumping = False
@@ -283,11 +312,19 @@ class Connection:
     @property
     def cursor(self) -> str:
         """What a client that has read everything written so far may resume with."""
-        if len(self.subscriptions) == 1:
+        if len(self.subscriptions) == 1 and not self.kept_places:
             return next(iter(self.subscriptions.values())).place
-        return ",".join([s.place for s in self.subscriptions.values() if s.place])
+        places = [s.place for s in self.subscriptions.values() if s.place]
+        return ",".join(places + self.kept_places)
 
     # -- writing -----------------------------------------------------------------------------------
+
+    def begin(self, frame: bytes) -> None:
+        """Write the first frame, and what had to wait for it."""
+        self.blocked = False
+        waiting = b"".join(self.notices)
+        self.notices.clear()
+        self.write(frame + waiting)
 
     def write(self, data: bytes) -> None:
         """Write now. Only while not ``blocked``."""
@@ -352,6 +389,9 @@ class Connection:
             self.lagging[subscription] = None
         elif subscription.feed.logged:
             self._pump_from_log(subscription)
+        elif subscription.overflowed:
+            subscription.overflowed = False
+            self.on_need(subscription)
         elif not subscription.holding:
             self._write_some(subscription, _emptied(subscription))
             subscription.direct = not subscription.queue
@@ -397,7 +437,7 @@ class Connection:
         subscription.moved_to(entry)
         if spared:
             return self.dialect.end(self.cursor) if entry.offset else b""
-        if len(self.subscriptions) == 1:
+        if len(self.subscriptions) == 1 and not self.kept_places:
             return entry.shared_frame(self.dialect)
         return entry.frame(self.dialect) + self.dialect.end(self.cursor if entry.offset else "")
 
@@ -425,7 +465,7 @@ class Hub:
         self.feeds: dict[str, Feed] = {}
         self.connections: dict[str, Connection] = {}
         self.on_feed_unused: Callable[[Feed], None] = lambda feed: None
-        self.on_closed: Callable[[Connection, list[Subscription]], None] = lambda c, s: None
+        self.on_unsubscribed: Callable[[Subscription], None] = lambda subscription: None
 
     # -- who listens -------------------------------------------------------------------------------
 
@@ -450,6 +490,8 @@ class Hub:
     def deliver_from(self, subscription: Subscription, offset: int) -> None:
         """Deliver everything after ``offset`` from now on, with the connection's next ``pump()``.
         Topics without history begin with their next event."""
+        if subscription.state == Subscription.ENDED:
+            return
         if not subscription.feed.logged:
             subscription.state = Subscription.LIVE
             subscription.feed.live[subscription] = None
@@ -466,11 +508,13 @@ class Hub:
         subscription.state = Subscription.ENDED
         feed, connection = subscription.feed, subscription.connection
         feed.live.pop(subscription, None)
+        feed.slow.pop(subscription, None)
         feed.subscriptions.discard(subscription)
         connection.lagging.pop(subscription, None)
         connection.subscriptions.pop(feed.key, None)
         if not feed.subscriptions:
             self.on_feed_unused(feed)
+        self.on_unsubscribed(subscription)
 
     def forget(self, feed: Feed) -> None:
         """Drop a feed that nobody listens to."""
@@ -483,16 +527,16 @@ class Hub:
             return
         connection.closed = True
         self.connections.pop(connection.id, None)
-        ended = list(connection.subscriptions.values())
-        for subscription in ended:
+        for subscription in list(connection.subscriptions.values()):
             self.unsubscribe(subscription)
         connection.sink.end()
-        self.on_closed(connection, ended)
 
     # -- dispatch ----------------------------------------------------------------------------------
 
     def dispatch(self, feed: Feed, entries: Iterable[FramedEvent]) -> None:
         """Give these entries to every live subscription, in order. They are in the ring already."""
+        if feed.slow:
+            self._disconnect_slow_readers(feed)
         feed.to_dispatch.extend(entries)
         if not feed.dispatching:
             feed.dispatching = True
@@ -544,8 +588,7 @@ class Hub:
         if feed.logged:
             # The ring and the log are the queue. A slow reader costs nothing but its place in them.
             if rule == "disconnect":
-                self.disconnect_slow(subscription)
-                return
+                feed.slow[subscription] = feed.appended_bytes - entry.size
             subscription.state = Subscription.LAGGING
             feed.live.pop(subscription, None)
             subscription.connection.lagging[subscription] = None
@@ -553,6 +596,16 @@ class Hub:
         subscription.direct = False
         subscription.connection.lagging[subscription] = None
         enqueue(subscription, entry, rule, self.disconnect_slow)
+
+    def _disconnect_slow_readers(self, feed: Feed) -> None:
+        """End those for whom more waits than may."""
+        limit = live_settings().QUEUE_BYTES
+        for subscription, since in list(feed.slow.items()):
+            if subscription.state != Subscription.LAGGING:
+                del feed.slow[subscription]
+            elif feed.appended_bytes - since > limit:
+                del feed.slow[subscription]
+                self.disconnect_slow(subscription)
 
     def disconnect_slow(self, subscription: Subscription) -> None:
         """End the connection of a reader that is too slow for a topic which must not wait."""
@@ -583,3 +636,4 @@ def enqueue(
         disconnect(subscription)
     while subscription.queued_bytes > limit and len(queue) > 1:
         subscription.queued_bytes -= queue.popleft().size
+        subscription.overflowed = True

@@ -31,6 +31,7 @@ from .topics import Topic
 BUILT_IN = {
     "database": "django_live.stores.database.DatabaseLog",
     "memory": "django_live.stores.memory.MemoryLog",
+    "redis": "django_live.stores.redis.RedisLog",
 }
 
 
@@ -54,7 +55,8 @@ class Page(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What one append wrote: events with contiguous offsets of one epoch."""
+    """What one append wrote: an event for each draft, in their order and of one epoch. Offsets are
+    contiguous, but for drafts that the log knew: these stand there with the offset they had."""
 
     epoch: str
     events: list[Event]
@@ -72,8 +74,10 @@ class EventLog(ABC):
     def append(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
         """Number these drafts, in order, and keep them.
 
-        A draft whose idempotency key the log has seen is not appended again; the event of the
-        first time is in the answer in its place. Raises ``StoreError`` when nothing was appended.
+        A draft whose idempotency key the log has seen (in this topic and epoch, and at least as long
+        as it keeps the event) is not appended again; the event of the first time is in the answer in
+        its place. Raises ``StoreError`` when nothing was appended: others write to the topic for too
+        long, or the caller is inside a transaction that could take the event back.
         """
 
     @abstractmethod
@@ -88,14 +92,15 @@ class EventLog(ABC):
 
     @abstractmethod
     def positions(self, topics: Sequence[Topic], at: float) -> dict[str, Position]:
-        """By ``Topic.key`` a position that covers only events numbered at ``at`` (seconds since
-        1970) or before."""
+        """By ``Topic.key`` the last position that covers only events numbered at ``at`` (seconds since
+        1970) or before. Where events that came later were trimmed already it is offset 0, from where
+        a reader learns that it missed some."""
 
     @abstractmethod
     def begin_epoch(self, topic: Topic, seen: Head) -> Head:
-        """Begin a new life of the topic's log, unless its head is no longer ``seen`` (somebody
-        else did). Offsets go on after ``seen.last``, and what was kept cannot be read any more.
-        The head after it, whoever made it."""
+        """Begin a new life of the topic's log, unless its epoch is no longer that of ``seen``
+        (somebody else did). Offsets go on after ``seen.last`` and after all that was appended, and
+        what was kept cannot be read any more. The head after it, whoever made it."""
 
     @abstractmethod
     def trim(self, *, limit: int = 500) -> int:

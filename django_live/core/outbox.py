@@ -57,9 +57,10 @@ class Outbox(ABC):
         """Number *every* committed row of these topics, and after them ``also``, which never were
         rows. Each batch is committed before it is yielded.
 
-        A topic that another process is numbering for longer than
-        ``DJANGO_LIVE["NUMBERING_WAIT"]`` is left to the sweep, unless ``also`` has an event of it:
-        then ``StoreError`` is raised and no event of ``also`` was kept.
+        While another process numbers one of the topics, ``also`` become rows, which it may take
+        along. After ``DJANGO_LIVE["NUMBERING_WAIT"]``, or when the log does not take them, rows are
+        left to the sweep. Raises ``StoreError`` inside a caller's transaction, which could
+        take back what was sent.
         """
 
     @abstractmethod

@@ -34,31 +34,38 @@ def live_position(request: Any, *topics: Topic | str, namespace: str = "") -> st
     found = [as_topic(topic, namespace) for topic in topics]
     logged = [topic for topic in found if topic.history is not None]
     heads = get_log().heads(logged) if logged else {}
-    places = {topic.key: place_text(topic.key, heads[topic.key].position) for topic in logged}
-    known: dict[str, str] = request.__dict__.setdefault(ATTRIBUTE, {})
-    known.update(places)
-    return join_places(places.values())
+    known = _noted(request)
+    for topic in logged:
+        # Where a view asks twice, what it read after the first time counts from there.
+        known.setdefault(topic.key, place_text(topic.key, heads[topic.key].position))
+    return join_places(known[topic.key] for topic in logged)
 
 
-def page_cursor(request: Any | None, topics: Iterable[Topic]) -> str:
-    """The cursor that a page is rendered with: what the view noted, else the positions of when the
-    request began. Empty when the store does not answer: a page without it is still a page."""
-    known: dict[str, str] = getattr(request, ATTRIBUTE, {})
-    places = []
-    unknown = []
-    for topic in topics:
-        if topic.key in known:
-            places.append(known[topic.key])
-        elif topic.history is not None:
-            unknown.append(topic)
+def page_places(request: Any | None, topics: Iterable[Topic]) -> dict[str, str]:
+    """The cursors that a page is rendered with, by ``Topic.key``: what the view noted, else the
+    positions of when the request began. Missing when the store does not answer: a page without them
+    is still a page."""
+    known = _noted(request)
+    topics = [topic for topic in topics if topic.history is not None]
+    unknown = [topic for topic in topics if topic.key not in known]
     if unknown:
         try:
             positions = get_log().positions(unknown, request_began(request))
         except Exception:
             logger.exception("The positions of a page's topics could not be read.")
         else:
-            places += [place_text(key, position) for key, position in positions.items()]
-    return join_places(places)
+            known.update((key, place_text(key, place)) for key, place in positions.items())
+    return {topic.key: known[topic.key] for topic in topics if topic.key in known}
+
+
+def page_cursor(request: Any | None, topics: Iterable[Topic]) -> str:
+    """``page_places()`` as one cursor."""
+    return join_places(page_places(request, topics).values())
+
+
+def _noted(request: Any | None) -> dict[str, str]:
+    noted: dict[str, str] = request.__dict__.setdefault(ATTRIBUTE, {}) if request else {}
+    return noted
 
 
 def request_began(request: Any | None) -> float:

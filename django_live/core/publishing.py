@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import bus
 from .background import background
-from .events import Draft, Event, check_type, encode_data
+from .events import Draft, Event, check_key, check_type, encode_data, known_connection
 from .log import Appended, get_log
 from .outbox import Entry, Numbered, get_outbox
 from .topics import Topic, as_topic
@@ -66,9 +66,9 @@ def publish(
     draft = Draft(
         type=check_type(type),
         data=encode_data(data),
-        exclude=exclude or "",
-        conflate=conflate,
-        idempotency_key=idempotency_key,
+        exclude=known_connection(exclude),
+        conflate=check_key("conflate", conflate),
+        idempotency_key=check_key("idempotency_key", idempotency_key),
     )
     publish_entries([Entry(as_topic(topic, namespace), draft)], using=using, on_commit=on_commit)
 
@@ -89,19 +89,24 @@ def publish_entries(
     caller's transaction whatever the topics say."""
     alias = using or DEFAULT_DB_ALIAS
     connection = transaction.get_connection(alias)
+    waits = on_commit or commits_by_itself(connection)
     boxed: list[Entry] = []
     direct: list[Entry] = []
     for entry in entries:
-        (boxed if through_outbox or _goes_through_outbox(entry.topic) else direct).append(entry)
-    if not (connection.in_atomic_block and on_commit):
+        is_boxed = through_outbox or _goes_through_outbox(entry.topic, waits)
+        (boxed if is_boxed else direct).append(entry)
+    if not on_commit or commits_by_itself(connection):
         _deliver_now(boxed, direct, alias)
+        return
+    if not connection.in_atomic_block:
+        _leave_to_sweep([*boxed, *direct], alias)
         return
     if boxed:
         commit = Commit.of(connection)
-        get_outbox().add(boxed, alias)
+        commit.note(None, added=get_outbox().add(boxed, alias))
         commit.will_number(boxed)
     if direct:
-        transaction.on_commit(lambda: _deliver_now([], direct, alias), using=alias, robust=True)
+        after_commit(lambda: _deliver_now([], direct, alias), alias)
 
 
 def publish_group(
@@ -116,22 +121,64 @@ def publish_group(
     with what takes its place. Outside a transaction there is nothing before it.
     """
     connection = transaction.get_connection(using)
-    if not connection.in_atomic_block:
+    if commits_by_itself(connection):
         _deliver_now(make([]), [], using)
+        return
+    if not connection.in_atomic_block:
+        _leave_to_sweep(make([]), using)
         return
     outbox = get_outbox()
     commit = Commit.of(connection)
-    known = commit.groups.get(group)
+    known = commit.rows_of(group)
     before = outbox.pending(known, using) if known else {}
     entries = list(make(list(before.values())))
     if before:
         outbox.remove(list(before), using)
-    commit.groups[group] = outbox.add(entries, using) if entries else []
+    added = outbox.add(entries, using) if entries else []
+    commit.note(group, added=added, removed=before, savepoints=_savepoints(connection))
     commit.will_number(entries)
 
 
-def _goes_through_outbox(topic: Topic) -> bool:
-    return topic.outbox or (topic.history is not None and get_log().uses_outbox)
+def commits_by_itself(connection: BaseDatabaseWrapper) -> bool:
+    """Whether each statement is a transaction of its own: neither ``atomic`` nor autocommit off."""
+    return not connection.in_atomic_block and connection.get_autocommit()
+
+
+def after_commit(work: Callable[[], None], using: str) -> None:
+    """``transaction.on_commit()`` for our own work: robust."""
+    transaction.on_commit(AfterCommit(work), using=using, robust=True)
+
+
+def _goes_through_outbox(topic: Topic, waits: bool) -> bool:
+    # Rows in a transaction cannot be numbered before it commits; who does not wait has none, unless
+    # the log itself is in that database.
+    return (topic.outbox and waits) or (topic.history is not None and get_log().uses_outbox)
+
+
+def _leave_to_sweep(entries: Sequence[Entry], alias: str) -> None:
+    """With autocommit off Django has no hook for the commit; so everything goes through the outbox."""
+    if entries:
+        get_outbox().add(entries, alias)
+
+
+def _savepoints(connection: BaseDatabaseWrapper) -> frozenset[str]:
+    """The savepoints that are open; ``atomic(savepoint=False)`` notes a None."""
+    return frozenset(filter(None, connection.savepoint_ids))
+
+
+class AfterCommit:
+    """A commit hook that runs once, also where a test runs it early (``settle``)."""
+
+    def __init__(self, work: Callable[[], None], commit: Commit | None = None) -> None:
+        self.commit = commit
+        # Django's report of a failing robust hook wants one.
+        self.__qualname__ = getattr(work, "__qualname__", repr(work))
+        self._work: Callable[[], None] | None = work
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work()
 
 
 class Commit:
@@ -144,8 +191,11 @@ class Commit:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.topics: dict[str, Topic] = {}
-        self.groups: dict[Hashable, list[int]] = {}
         self.numbered = False
+        self._rows: dict[Hashable, dict[int, frozenset[str]]] = {}
+        """By group the ids of its rows, and the savepoints whose rollback would bring a removed row
+        back. Rows that stand have none."""
+        self._group_of: dict[int, Hashable] = {}
 
     @classmethod
     def of(cls, connection: BaseDatabaseWrapper) -> Commit:
@@ -156,14 +206,33 @@ class Commit:
                 return commit
         return cls(connection.alias)
 
+    def rows_of(self, group: Hashable) -> list[int]:
+        """The rows of a group that may stand; a savepoint may have been rolled back."""
+        # SQLite gives the id of a rolled-back row out again: the row may be another group's now.
+        return [id for id in self._rows.get(group, ()) if self._group_of[id] == group]
+
+    def note(
+        self,
+        group: Hashable,
+        *,
+        added: Iterable[int],
+        removed: Iterable[int] = (),
+        savepoints: frozenset[str] = frozenset(),
+    ) -> None:
+        """Remember which rows were written and removed inside these savepoints."""
+        rows = self._rows.get(group, {}) | dict.fromkeys(removed, savepoints)
+        # What was removed in savepoints that are all released by now cannot come back.
+        self._rows[group] = {id: left for id in rows if (left := rows[id] & savepoints)}
+        for id in added:
+            self._rows[group][id] = frozenset()
+            self._group_of[id] = group
+
     def will_number(self, entries: Iterable[Entry]) -> None:
         """Number these topics' rows after the commit. Asked for at every publish, because a
         savepoint that is rolled back takes its hooks along; the first that runs serves all."""
         for entry in entries:
             self.topics.setdefault(entry.topic.key, entry.topic)
-        # A lambda: Django's report of a failing robust hook wants a __qualname__.
-        hook = lambda: self.number()  # noqa: E731
-        hook.commit = self  # type: ignore[attr-defined]
+        hook = AfterCommit(self.number, commit=self)
         transaction.on_commit(hook, using=self.alias, robust=True)
 
     def number(self) -> None:
@@ -211,14 +280,13 @@ def send_numbered(batches: Iterable[Numbered]) -> None:
     """Send numbered events to every process. A layer that fails is logged and costs no event: topics
     with history are read from the log."""
     for topic, appended in batches:
-        for observer in _observers:
-            observer(topic, appended.events)
+        _show_observers(topic, appended.events)
         messages = list(bus.envelopes(topic.key, appended.epoch, appended.events))
         try:
             if not bus.reaches_other_processes():
                 bus.send_local(messages)
             else:
-                background.submit(bus.send(messages)).result(timeout=SEND_TIMEOUT)
+                _send_and_wait(messages)
         except Exception as error:
             logger.warning(
                 "%d events of %s were not sent over the channel layer (%s: %s). Those of topics with "
@@ -228,6 +296,32 @@ def send_numbered(batches: Iterable[Numbered]) -> None:
                 error.__class__.__name__,
                 error,
             )
+
+
+def _send_and_wait(messages: Sequence[bus.Envelope]) -> None:
+    sending = background.submit(bus.send(messages))
+    try:
+        sending.result(timeout=SEND_TIMEOUT)
+    except TimeoutError:
+        sending.cancel()  # else those that wait behind it would pile up in memory
+        raise
+
+
+def _show_observers(topic: Topic, events: Sequence[Event]) -> None:
+    for observer in _observers:
+        try:
+            observer(topic, events)
+        except Exception:
+            logger.exception("%r failed.", observer)
+
+
+def settle(using: str = DEFAULT_DB_ALIAS) -> None:
+    """For tests inside a transaction that never commits: what was published in it so far counts as
+    committed."""
+    for _, hook, _ in list(transaction.get_connection(using).run_on_commit):
+        if isinstance(hook, AfterCommit):
+            hook()
+    sweep(using)
 
 
 def sweep(using: str | None = None) -> int:

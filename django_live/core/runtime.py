@@ -15,9 +15,11 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from django.db import DatabaseError
+
 from ..conf import live_settings
 from . import hooks, publishing
-from .bus import Bus
+from .bus import Bus, layer_in_force
 from .control import Control, ControlTopic
 from .hub import Connection, Dialect, Feed, Hub, Sink, Subscription
 from .log import get_log
@@ -42,49 +44,69 @@ class Runtime:
         self.subscribing = Subscribing(self.hub, self.bus, get_log(), self.spawn)
         self.control = Control(self.hub, self.subscribing, self.spawn)
         self.hub.on_feed_unused = self.subscribing.feed_unused
-        self.hub.on_closed = self._closed
+        self.hub.on_unsubscribed = self._farewell
         self.draining = False
         for task in self.bus.start():
             self._keep(task)
-        self.spawn(self._every(COMMANDS_CHECK, self._check_heads))
-        self.spawn(self._every(BEAT, self._beat))
-        self.spawn(self._every(settings.SWEEP, self._sweep))
-        self.spawn(self._every(settings.TRIM, self._trim))
-        self.spawn(self._every(settings.RECHECK, self._recheck))
+        self.spawn(self._every(COMMANDS_CHECK, "look at the heads", self._check_heads))
+        self.spawn(self._every(BEAT, "beat", self._beat))
+        self.spawn(self._every(settings.SWEEP, "sweep the outbox", self._sweep))
+        self.spawn(self._every(settings.TRIM, "trim the log", self._trim))
+        self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------
 
     async def open(
-        self, sink: Sink, dialect: Dialect, viewer: Viewer, requests: Sequence[Request]
+        self,
+        sink: Sink,
+        dialect: Dialect,
+        viewer: Viewer,
+        requests: Sequence[Request],
+        *,
+        decided: float,
+        kept_places: Sequence[str] = (),
     ) -> Connection:
-        """Open a stream for requests that are permitted already."""
+        """Open a stream for requests that are permitted already, as of ``decided`` (by
+        ``time.monotonic()``): commands that came since then apply to it, too."""
         connection = Connection(self.hub, sink, dialect, viewer, self.subscribing.need)
         lifetime = live_settings().STREAM_LIFETIME
         connection.expires = time.monotonic() + lifetime * random.uniform(0.9, 1.1)
+        connection.kept_places += kept_places
         self.hub.add(connection)
-        await self.subscribing.open(connection, requests)
-        for request in requests:
-            if request.topic.key in connection.subscriptions:
-                self._hook(request.topic.on_subscribe, viewer)
+        try:
+            await self.subscribing.open(connection, requests)
+        except BaseException:  # a server that cancels the request, above all
+            self.hub.drop(connection)
+            raise
+        self.control.catch_up(connection, decided)
+        for subscription in list(connection.subscriptions.values()):
+            if not subscription.feed.topic.has_hooks():  # most topics: no task, no thread
+                continue
+            subscription.announcement = self.spawn(self._announce(subscription))
         return connection
 
-    def _closed(self, connection: Connection, ended: Sequence[Subscription]) -> None:
-        for subscription in ended:
-            self._hook(subscription.feed.topic.on_unsubscribe, connection.viewer)
+    async def _announce(self, subscription: Subscription) -> None:
+        """Call the topic's ``on_subscribe``. One that fails ends the subscription."""
+        topic = subscription.feed.topic
+        try:
+            await hooks.call(topic.on_subscribe, subscription.connection.viewer)
+        except Exception:
+            logger.exception("%r.on_subscribe() failed; the subscription is ended.", topic)
+            self.subscribing.end_unavailable(subscription)
 
-    def _hook(self, method: Callable[..., Any], viewer: Viewer) -> None:
-        """Call a hook that a Topic defines; the base class's do nothing and cost nothing."""
-        if method.__func__.__module__ == "django_live.core.topics":  # type: ignore[attr-defined]
-            return
+    def _farewell(self, subscription: Subscription) -> None:
+        """Call the topic's ``on_unsubscribe`` for a subscription that was announced."""
+        if subscription.announcement is not None:
+            self.spawn(self._say_farewell(subscription, subscription.announcement))
 
-        async def run() -> None:
-            try:
-                await hooks.call(method, viewer)
-            except Exception:
-                logger.exception("%r failed.", method)
-
-        self.spawn(run())
+    async def _say_farewell(self, subscription: Subscription, after: asyncio.Task[None]) -> None:
+        await asyncio.wait({after})
+        topic = subscription.feed.topic
+        try:
+            await hooks.call(topic.on_unsubscribe, subscription.connection.viewer)
+        except Exception:
+            logger.exception("%r.on_unsubscribe() failed.", topic)
 
     def drain(self, window: float = 0.0) -> asyncio.Task[Any]:
         """Ask every client to come back, spread over ``window`` seconds, and end its stream."""
@@ -133,26 +155,25 @@ class Runtime:
         await hooks.in_thread(hooks.store_threads(), publishing.sweep)
 
     async def _trim(self) -> None:
-        while await get_log().atrim():
-            await asyncio.sleep(0)
+        await get_log().atrim()
 
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Repeat some work; a fault is logged when it begins and when it is over."""
         failing = False
         while True:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
             try:
                 await work()
-            except Exception:
+            except Exception as error:
                 if not failing:
-                    logger.exception("%s failed; it is tried again and again.", work.__name__)
+                    _report(name, error)
                 failing = True
             else:
                 if failing:
-                    logger.warning("%s works again.", work.__name__)
+                    logger.warning("It is possible again to %s.", name)
                 failing = False
 
     # -- tasks -------------------------------------------------------------------------------------
@@ -183,8 +204,28 @@ class Runtime:
         _runtimes.pop(self.hub.loop, None)
 
 
+def _report(name: str, error: Exception) -> None:
+    """Say once that something cannot be done just now."""
+    if isinstance(error, DatabaseError):
+        # What matters of a database that is away, or not migrated, is in its own words.
+        logger.error(
+            "The database does not let us %s (%s). It is tried again and again; if tables are "
+            "missing, run `manage.py migrate`.",
+            name,
+            error,
+        )
+    else:
+        logger.error("Failed to %s; it is tried again and again.", name, exc_info=error)
+
+
 _runtimes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]
 _runtimes = weakref.WeakKeyDictionary()
+
+
+def check_setup() -> None:
+    """Raise what is wrong with the settings of store and layer, if they cannot work at all."""
+    get_log()
+    layer_in_force()
 
 
 def runtime() -> Runtime:

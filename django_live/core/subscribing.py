@@ -13,7 +13,9 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from django.db import DatabaseError
 
 from ..conf import live_settings
 from . import hooks
@@ -33,6 +35,8 @@ cursors a little apart, and one read should serve them all."""
 HEADS_AT_ONCE = 500
 RETRY_AFTER = (0.5, 2.0)
 EARLY_EVENTS = 1000
+REPORT_EVERY = 30.0
+"""Seconds between two reports of a store that does not answer."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,13 @@ class Request:
     visible_from: float = 0.0
 
 
+class _FramedPage(NamedTuple):
+    """A page of the log, framed once for all who read it."""
+
+    head: Head
+    entries: list[FramedEvent]
+
+
 class Subscribing:
     """Opens subscriptions and keeps the feeds of one event loop complete."""
 
@@ -53,12 +64,14 @@ class Subscribing:
         self.bus = bus
         self.log = log
         self._spawn: Callable[[Coroutine[Any, Any, None]], Any] = spawn
-        self._store_is_down = False
+        self._reported_store = float("-inf")
         self._ready: dict[str, asyncio.Task[None]] = {}
         self._early: dict[str, list[tuple[str, list[Event]]]] = {}
-        self._filling: set[str] = set()
+        self._filling: dict[Feed, asyncio.Future[None]] = {}
+        self._asking: dict[Feed, asyncio.Future[Head]] = {}
         self._ahead: dict[str, int] = {}
-        self._pages: dict[str, dict[int, asyncio.Future[Page]]] = {}
+        self._pages: dict[str, dict[int, asyncio.Future[_FramedPage]]] = {}
+        self._replaying: set[Subscription] = set()
         self._snapshots: dict[str, asyncio.Task[tuple[str, int, str]]] = {}
 
     # -- opening -----------------------------------------------------------------------------------
@@ -67,18 +80,11 @@ class Subscribing:
         """Subscribe a new connection: the first frame, then what it missed, then live."""
         opened = [(r, self.hub.subscribe(connection, r.topic)) for r in requests]
         await self._make_ready([subscription.feed for _, subscription in opened])
-        failed = []
-        for request, subscription in opened:
-            if (subscription.feed.logged and not subscription.feed.epoch) or not await self._agrees(
-                subscription.feed, request.place
-            ):
-                failed.append(subscription)
+        failed = [s for r, s in opened if not await self._agrees(s.feed, r.place)]
         if connection.closed:
             return
-        for subscription in failed:
-            self._unavailable(subscription)
-        begun = [(r, s) for r, s in opened if s.state == Subscription.JOINING]
-        for request, subscription in begun:
+        begun = [(r, s) for r, s in opened if s not in failed and s.state == Subscription.JOINING]
+        for request, subscription in opened:
             subscription.visible_from = request.visible_from
             # Whatever is decided below, until its frames are written the client is where it was.
             subscription.place = request.place.text if request.place else ""
@@ -88,7 +94,9 @@ class Subscribing:
         opening = connection.dialect.opened(
             connection.id, settings.HEARTBEAT, settings.RETRY, names
         )
-        connection.write(opening + connection.dialect.end(connection.cursor))
+        connection.begin(opening + connection.dialect.end(connection.cursor))
+        for subscription in failed:
+            self.end_unavailable(subscription)
         for start in starts:
             start()
         connection.pump()
@@ -123,26 +131,48 @@ class Subscribing:
     async def _agrees(self, feed: Feed, place: Place | None) -> bool:
         """Where a genuine cursor and the feed disagree, ask the log who is right. False: the log
         could not be asked."""
+        if feed.logged and not feed.epoch:
+            return False
         if not feed.logged or place is None or not place.genuine or place.position is None:
             return True
         epoch, offset = place.position
         if epoch == feed.epoch and offset <= feed.last:
             return True
         try:
-            await self.check_heads([feed])
-            if epoch == feed.epoch and offset > feed.last:
+            head = await self._ask_head(feed)
+            if epoch == head.epoch == feed.epoch and head.last < offset:
                 # The log gave this place out and no longer knows it: it was set back.
-                await self._begin_epoch(feed, (await self.log.aheads([feed.topic]))[feed.key])
-        except Exception:
-            logger.exception("The log of %s could not be asked.", feed.topic.name)
+                await self._begin_epoch(feed, head)
+        except Exception as error:
+            self._store_failed(error)
             return False
-        return True
+        if epoch == feed.epoch and offset > feed.last:
+            await self.fill(feed)
+        return epoch != feed.epoch or offset <= feed.last
+
+    async def _ask_head(self, feed: Feed) -> Head:
+        """A head check of one feed that begins after this call: an answer that is under way may be
+        older than the caller's cursor. Clients that come together share it."""
+        if feed in self._asking:
+            await asyncio.wait({self._asking[feed]})
+        if feed not in self._asking:
+            self._asking[feed] = asyncio.ensure_future(self._check_head(feed))
+        return await asyncio.shield(self._asking[feed])
+
+    async def _check_head(self, feed: Feed) -> Head:
+        try:
+            had = Position(feed.epoch, feed.last)
+            head = (await self.log.aheads([feed.topic]))[feed.key]
+            await self._compare(feed, had, head)
+            return head
+        finally:
+            del self._asking[feed]
 
     async def _make_ready(self, feeds: Iterable[Feed]) -> None:
         """Join the bus and learn where each log stands, once per feed."""
         cold = [feed for feed in feeds if feed.key not in self._ready]
         if cold:
-            task = asyncio.ensure_future(self._begin_feeds(cold))
+            task = self._spawn(self._begin_feeds(cold))
             for feed in cold:
                 self._ready[feed.key] = task
         waited = {self._ready[feed.key] for feed in feeds if feed.key in self._ready}
@@ -158,20 +188,32 @@ class Subscribing:
         logged = [feed for feed in feeds if feed.logged]
         try:
             heads = await self.log.aheads([feed.topic for feed in logged]) if logged else {}
-        except Exception:
-            if not self._store_is_down:
-                logger.exception("The store does not answer; streams are refused until it does.")
-            self._store_is_down = True
+        except Exception as error:
+            self._store_failed(error)
             for feed in feeds:
                 self._ready.pop(feed.key, None)
                 self._early.pop(feed.key, None)
             return
-        self._store_is_down = False
         for feed in logged:
             head = heads[feed.key]
             feed.begin(head.epoch, head.last)
             for epoch, events in self._early.pop(feed.key, ()):
                 self._take(feed, epoch, events)
+
+    def _store_failed(self, error: Exception) -> None:
+        """Report it: now and then, not once per reader."""
+        now = self.hub.loop.time()
+        if now - self._reported_store < REPORT_EVERY:
+            return
+        self._reported_store = now
+        logger.error(
+            "The store does not answer (%s: %s); topics are refused or wait until it does. If tables "
+            "are missing, run `manage.py migrate`.",
+            type(error).__name__,
+            error,
+            # A database's own words are enough.
+            exc_info=None if isinstance(error, DatabaseError) else error,
+        )
 
     def feed_unused(self, feed: Feed) -> None:
         """Nobody listens here any more."""
@@ -215,7 +257,10 @@ class Subscribing:
         for event in events:
             if event.offset == feed.last + 1:
                 fresh.append(feed.append(event))
-            elif event.offset > feed.last:
+            elif event.offset <= feed.last:
+                if feed.contradicts(event):  # the log was set back, and went on from there
+                    self._fill_soon(feed)
+            else:
                 self._ahead[feed.key] = max(event.offset, self._ahead.get(feed.key, 0))
                 self._fill_soon(feed)
                 break
@@ -225,38 +270,40 @@ class Subscribing:
     # -- keeping complete --------------------------------------------------------------------------
 
     def _fill_soon(self, feed: Feed) -> None:
-        if feed.key not in self._filling:
+        if feed not in self._filling:
             self._spawn(self.fill(feed))
 
     async def fill(self, feed: Feed) -> None:
-        """Read the log until this process has what it holds. Nothing happens while the store does
-        not answer: the next head check tries again."""
-        if feed.key in self._filling or not feed.epoch:
-            return
-        self._filling.add(feed.key)
-        try:
-            more = True
-            while more and feed.subscriptions:
-                had = feed.last
-                page = await self.log.aread(feed.topic, had, PAGE_EVENTS, PAGE_BYTES)
-                more = await self._apply(feed, had, page)
-        except Exception:
-            logger.exception("The log of %s could not be read; trying again.", feed.topic.name)
-        finally:
-            self._filling.discard(feed.key)
+        """Read the log until this process has what it holds, together with those who already do.
+        Nothing happens while the store does not answer: the next head check tries again."""
+        if feed not in self._filling:
+            self._filling[feed] = asyncio.ensure_future(self._fill(feed))
+        await asyncio.shield(self._filling[feed])
 
-    async def _apply(self, feed: Feed, had: int, page: Page) -> bool:
-        """Bring a feed up to a page that was read after offset ``had``; whether there is more."""
+    async def _fill(self, feed: Feed) -> None:
+        try:
+            more = bool(feed.epoch)
+            while more and feed.subscriptions:
+                had = Position(feed.epoch, feed.last)
+                page = await self.log.aread(feed.topic, had.offset, PAGE_EVENTS, PAGE_BYTES)
+                # A page of a life that ended while it was read says nothing.
+                more = feed.epoch != had.epoch or await self._apply(feed, had, page)
+        except Exception as error:
+            self._store_failed(error)
+        finally:
+            del self._filling[feed]
+
+    async def _apply(self, feed: Feed, had: Position, page: Page) -> bool:
+        """Bring a feed up to a page that was read after ``had``; whether to read on."""
         head = page.head
-        if head.epoch != feed.epoch:
-            self._new_life(feed, head)
-            return False
-        if head.last < had:
-            await self._begin_epoch(feed, head)
-            return False
-        if page.events and page.events[0].offset > feed.last + 1:
+        if head.epoch != feed.epoch or head.last < had.offset:
+            await self._compare(feed, had, head)
+            # What the bus said of the new life meanwhile was not taken.
+            return feed.epoch != had.epoch
+        first = page.events[0].offset if page.events else head.last + 1
+        if first > feed.last + 1:
             # Trimmed before this process could read it. Readers that have less than the floor lost it.
-            feed.begin(head.epoch, page.events[0].offset - 1)
+            feed.begin(head.epoch, first - 1)
             for subscription in list(feed.subscriptions):
                 if subscription.state != Subscription.JOINING:
                     self.reset(subscription, "trimmed")
@@ -266,25 +313,26 @@ class Subscribing:
         heard_of = self._ahead.get(feed.key, 0)
         if feed.last >= heard_of:
             self._ahead.pop(feed.key, None)
-        return bool(fresh) and feed.last < max(head.last, heard_of)
+        return had.offset < feed.last < max(head.last, heard_of)
 
     async def _begin_epoch(self, feed: Feed, seen: Head) -> None:
         """The log lost events that had been given out: begin a new life of it."""
-        if seen.epoch == feed.epoch:
-            logger.error(
-                "The log of %s ends at %d, before events that were already delivered. It was set back "
-                "(a restored backup, a failover); its readers are reset.",
-                feed.topic.name,
-                seen.last,
-            )
-            seen = await self.log.abegin_epoch(feed.topic, seen)
-        self._new_life(feed, seen)
+        logger.error(
+            "The log of %s ends at %d, before events that were already delivered. It was set back "
+            "(a restored backup, a failover); its readers are reset.",
+            feed.topic.name,
+            seen.last,
+        )
+        head = await self.log.abegin_epoch(feed.topic, seen)
+        if feed.epoch == seen.epoch:
+            self._new_life(feed, head)
 
     def _new_life(self, feed: Feed, head: Head) -> None:
         if feed.epoch == head.epoch:
             return
         feed.begin(head.epoch, head.last)
         feed.to_dispatch.clear()
+        self._ahead.pop(feed.key, None)
         for subscription in list(feed.subscriptions):
             if subscription.state != Subscription.JOINING:
                 self.reset(subscription, "epoch")
@@ -294,97 +342,117 @@ class Subscribing:
         feeds = [feed for feed in feeds if feed.logged and feed.epoch]
         for start in range(0, len(feeds), HEADS_AT_ONCE):
             some = feeds[start : start + HEADS_AT_ONCE]
-            had = {feed.key: feed.last for feed in some}
+            had = {feed.key: Position(feed.epoch, feed.last) for feed in some}
             heads = await self.log.aheads([feed.topic for feed in some])
             for feed in some:
-                head = heads.get(feed.key)
-                if head is None or not feed.subscriptions:
-                    continue
-                if head.epoch != feed.epoch:
-                    self._new_life(feed, head)
-                elif head.last < had[feed.key]:
-                    await self._begin_epoch(feed, head)
-                elif head.last > feed.last:
-                    await self.fill(feed)
+                if feed.key in heads and feed.subscriptions:
+                    await self._compare(feed, had[feed.key], heads[feed.key])
+
+    async def _compare(self, feed: Feed, had: Position, head: Head) -> None:
+        """Make of a head what it says. ``had`` is where the feed stood before the head was read: an
+        answer that comes after the feed began another life is not about it any more."""
+        if feed.epoch != had.epoch:
+            return
+        if head.epoch != feed.epoch:
+            self._new_life(feed, head)
+        elif head.last < had.offset:
+            await self._begin_epoch(feed, head)
+        elif head.last > feed.last:
+            await self.fill(feed)
 
     # -- replay ------------------------------------------------------------------------------------
 
     def need(self, subscription: Subscription) -> None:
         """A reader needs events that this process no longer has."""
-        self._spawn(self._replay(subscription))
+        if not subscription.feed.logged:
+            self.reset(subscription, "overflow")
+        elif subscription not in self._replaying:
+            self._replaying.add(subscription)
+            self._spawn(self._replay(subscription))
 
     async def _replay(self, subscription: Subscription) -> None:
+        lagging = Subscription.LAGGING
+        try:
+            while subscription.state == lagging:
+                if await self._replay_page(subscription):
+                    break
+                await asyncio.sleep(random.uniform(*RETRY_AFTER))
+        finally:
+            self._replaying.discard(subscription)
+        if subscription.state == lagging:
+            subscription.connection.lagging[subscription] = None
+            if not subscription.connection.blocked:
+                subscription.connection.pump()
+
+    async def _replay_page(self, subscription: Subscription) -> bool:
+        """Get the reader's next events; False: try again in a moment."""
         feed = subscription.feed
         try:
             page = await self._page_for(feed, subscription)
-        except Exception:
-            logger.exception("The log of %s could not be read; trying again.", feed.topic.name)
-            self.hub.loop.call_later(random.uniform(*RETRY_AFTER), self._replay_again, subscription)
-            return
-        if subscription.state != Subscription.LAGGING:
-            return
+        except Exception as error:
+            self._store_failed(error)
+            return False
         if page.head.epoch != feed.epoch:
             await self.fill(feed)
-            return
+            return feed.after(subscription.offset) is not None
+        self._put_into_ring(feed, page)
         wanted = subscription.offset + 1
-        first = page.events[0].offset if page.events else page.head.last + 1
+        if (
+            subscription.state != Subscription.LAGGING
+            or feed.after(subscription.offset) is not None
+        ):
+            return True
+        if any(entry.offset == wanted for entry in page.entries):
+            subscription.page = page.entries
+            return True
+        first = page.entries[0].offset if page.entries else page.head.last + 1
         if first > wanted and page.head.floor >= wanted:
             self.reset(subscription, "trimmed")
-            return
-        if not self._keep_page(feed, subscription, page):
-            # The log does not have what this process was told of; look again in a moment.
-            self.hub.loop.call_later(random.uniform(*RETRY_AFTER), self._replay_again, subscription)
-            return
-        subscription.connection.lagging[subscription] = None
-        if not subscription.connection.blocked:
-            subscription.connection.pump()
+            return True
+        return False  # the log does not have yet what this process was told of
 
-    def _replay_again(self, subscription: Subscription) -> None:
-        if subscription.state == Subscription.LAGGING:
-            self.need(subscription)
-
-    async def _page_for(self, feed: Feed, subscription: Subscription) -> Page:
+    async def _page_for(self, feed: Feed, subscription: Subscription) -> _FramedPage:
         """A page of the log with the reader's next event, shared with readers nearby."""
         offset = subscription.offset
         pages = self._pages.setdefault(feed.key, {})
         for after, reading in pages.items():
             if after <= offset < after + PAGE_EVENTS:
                 page = await asyncio.shield(reading)
-                if any(event.offset == offset + 1 for event in page.events):
+                if any(entry.offset == offset + 1 for entry in page.entries):
                     return page
                 break
         # A reader in the middle of a long replay comes for the next page exactly.
         after = offset if subscription.page else max(0, offset - RESUME_SLACK)
         page = await self._read_page(feed, pages, after)
-        reaches = not page.events or page.events[-1].offset > offset
+        reaches = not page.entries or page.entries[-1].offset > offset
         return page if reaches else await self._read_page(feed, pages, offset)
 
     async def _read_page(
-        self, feed: Feed, pages: dict[int, asyncio.Future[Page]], after: int
-    ) -> Page:
+        self, feed: Feed, pages: dict[int, asyncio.Future[_FramedPage]], after: int
+    ) -> _FramedPage:
         if after not in pages:
-            pages[after] = asyncio.ensure_future(
-                self.log.aread(feed.topic, after, PAGE_EVENTS, PAGE_BYTES)
-            )
+            pages[after] = asyncio.ensure_future(self._framed_page(feed, after))
             pages[after].add_done_callback(lambda _: pages.pop(after, None))
         return await asyncio.shield(pages[after])
 
-    def _keep_page(self, feed: Feed, subscription: Subscription, page: Page) -> bool:
-        """Put a page into the ring where it fits, else only into this reader's hands. False: the
-        reader's next event is in neither."""
-        older = [event for event in page.events if event.offset < feed.ring_start]
+    async def _framed_page(self, feed: Feed, after: int) -> _FramedPage:
+        page = await self.log.aread(feed.topic, after, PAGE_EVENTS, PAGE_BYTES)
+        epoch = page.head.epoch
+        return _FramedPage(page.head, [FramedEvent(feed.topic, e, epoch) for e in page.events])
+
+    def _put_into_ring(self, feed: Feed, page: _FramedPage) -> None:
+        """Keep a page for readers to come, where it fits."""
+        older = [entry for entry in page.entries if entry.offset < feed.ring_start]
         if older and older[-1].offset == feed.ring_start - 1:
             feed.prepend(older)
-        if feed.after(subscription.offset) is not None:
-            return True
-        subscription.page = [FramedEvent(feed.topic, e, feed.epoch) for e in page.events]
-        return any(event.offset == subscription.offset + 1 for event in page.events)
 
     # -- resets and snapshots ----------------------------------------------------------------------
 
     def reset(self, subscription: Subscription, reason: str) -> None:
         """Say that events in between cannot be had, and begin anew."""
         feed = subscription.feed
+        if subscription.state == Subscription.ENDED:
+            return
         if feed.topic.has_snapshot():
             self._snapshot_first(subscription, reason)
             return
@@ -397,12 +465,14 @@ class Subscribing:
     def _snapshot_first(self, subscription: Subscription, reason: str | None) -> None:
         """Deliver the topic's snapshot, then what came after it began to be taken."""
         feed = subscription.feed
+        if subscription.state == Subscription.ENDED:
+            return
         feed.live.pop(subscription, None)
         subscription.connection.lagging.pop(subscription, None)
         if feed.logged:
             subscription.state = Subscription.JOINING
         else:
-            subscription.holding, subscription.direct = True, False
+            subscription.hold()
             self.hub.deliver_from(subscription, 0)
         self._spawn(self._deliver_snapshot(subscription, reason))
 
@@ -412,12 +482,12 @@ class Subscribing:
             epoch, last, data = await self._snapshot(feed)
         except Exception:
             logger.exception("%r.snapshot() failed; the subscription is ended.", feed.topic)
-            self._unavailable(subscription)
+            self.end_unavailable(subscription)
             return
         if subscription.state == Subscription.ENDED:
             return
         if epoch != feed.epoch:
-            self._snapshot_first(subscription, "epoch")
+            self._snapshot_first(subscription, reason)
             return
         frames = b""
         if reason is not None:
@@ -433,27 +503,45 @@ class Subscribing:
     async def _snapshot(self, feed: Feed) -> tuple[str, int, str]:
         """Epoch and offset that a snapshot covers, and its JSON; one at a time for all who wait."""
         task = self._snapshots.get(feed.key)
-        if task is None:
+        if task is not None and not feed.logged:
+            # Without a log nobody replays what came between its beginning and this reader's.
+            await asyncio.wait({task})
+            task = self._snapshots.get(feed.key)
+        if task is None or task.done():
             task = asyncio.ensure_future(self._take_snapshot(feed))
             self._snapshots[feed.key] = task
-            task.add_done_callback(lambda _: self._snapshots.pop(feed.key, None))
+            task.add_done_callback(lambda done: self._forget_snapshot(feed.key, done))
         return await asyncio.shield(task)
+
+    def _forget_snapshot(self, key: str, done: asyncio.Task[Any]) -> None:
+        if self._snapshots.get(key) is done:
+            del self._snapshots[key]
 
     async def _take_snapshot(self, feed: Feed) -> tuple[str, int, str]:
         epoch, last = feed.epoch, feed.last  # before it is read: what comes meanwhile is replayed
         return epoch, last, encode_data(await hooks.call(feed.topic.snapshot))
 
-    def _unavailable(self, subscription: Subscription) -> None:
+    def end_unavailable(self, subscription: Subscription) -> None:
+        """End one subscription for a fault of ours; its client may try again."""
         self.end(
             subscription,
             "unavailable",
             "This topic could not be opened just now. Try again in a moment.",
+            comes_back=True,
         )
 
-    def end(self, subscription: Subscription, code: str, message: str) -> None:
-        """End one subscription and tell its client why; the others go on."""
+    def end(
+        self, subscription: Subscription, code: str, message: str, *, comes_back: bool = False
+    ) -> None:
+        """End one subscription and tell its client why; the others go on. A stream without any is
+        over: a client that only reconnects would else wait for ever. ``comes_back``: the client may
+        resume where it was, so the stream's cursor keeps its place."""
         connection = subscription.connection
-        if subscription.state != Subscription.ENDED:
-            self.hub.unsubscribe(subscription)
-            name = subscription.feed.topic.name
-            connection.notify(connection.dialect.error(name, code, message))
+        if subscription.state == Subscription.ENDED:
+            return
+        self.hub.unsubscribe(subscription)
+        if comes_back and subscription.place:
+            connection.kept_places.append(subscription.place)
+        connection.notify(connection.dialect.error(subscription.feed.topic.name, code, message))
+        if not connection.subscriptions and not connection.closed:
+            connection.close(live_settings().RETRY)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.urls.resolvers import RoutePattern
 
@@ -74,7 +74,7 @@ class Viewer:
 
     @property
     def user(self) -> Any:
-        """The user, or an ``AnonymousUser``."""
+        """The user, or an ``AnonymousUser``; None where nobody said who it is."""
         if self._user is None and self.source is not None:
             self._user = self.source(self)
         return self._user
@@ -148,27 +148,67 @@ class Topic:
 
     @cached_property
     def name(self) -> str:
-        """The topic's name, ``orders/42``. Raises ``InvalidTopic`` when the parts cannot make one."""
-        parts = {}
-        for part, converter in self._route.converters.items():
-            try:
-                parts[part] = str(converter.to_url(self.kwargs[part]))
-            except (ValueError, TypeError) as error:
-                raise InvalidTopic(
-                    f"{part}={self.kwargs[part]!r} does not fit the pattern {self.pattern!r}."
-                ) from error
-        name = check_name(_PATTERN_PART.sub(lambda found: parts[found[1]], self.pattern))
-        if self._route.match(name) is None:
+        """The topic's name, ``orders/42``.
+
+        Raises ``InvalidTopic`` when the parts cannot make one, and when the name they make is
+        another topic's: permission would be asked of that one.
+        """
+        name = self._built_name()
+        try:
+            owner = registry.resolve(name, self.namespace)
+        except UnknownTopic:  # declared no longer: nobody can subscribe to it
+            return name
+        if _declaration(type(owner)) != _declaration(type(self)):
             raise InvalidTopic(
-                f"{type(self).__qualname__}({self.kwargs}) makes {name!r}, which its pattern "
-                f"{self.pattern!r} does not match."
+                f"{self._shown()} makes {name!r}, which is a name of {type(owner).__qualname__}. "
+                "Make their patterns differ."
             )
         return name
+
+    def builds(self, name: str) -> bool:
+        """Whether the parts make this name; where they do it is not built again."""
+        same = self._built_name() == name
+        if same:
+            self.__dict__["name"] = name
+        return same
+
+    def _built_name(self) -> str:
+        texts = self._texts(self.kwargs)
+        name = check_name(_PATTERN_PART.sub(lambda found: texts[found[1]], self.pattern))
+        parts = self.parts_of(name)
+        if parts is None or self._texts(parts) != texts:
+            raise InvalidTopic(
+                f"{self._shown()} makes {name!r}, which its pattern {self.pattern!r} does not read "
+                "back as the same parts."
+            )
+        return name
+
+    def _texts(self, parts: dict[str, Any]) -> dict[str, str]:
+        """The parts as they stand in a name."""
+        texts = {}
+        for part, converter in self._route.converters.items():
+            try:
+                texts[part] = str(converter.to_url(parts[part]))
+            except (ValueError, TypeError) as error:
+                raise InvalidTopic(
+                    f"{part}={parts[part]!r} does not fit the pattern {self.pattern!r}."
+                ) from error
+        return texts
+
+    def _shown(self) -> str:
+        parts = ", ".join(f"{part}={value!r}" for part, value in self.kwargs.items())
+        return f"{type(self).__qualname__}({parts})"
 
     @cached_property
     def key(self) -> str:
         """Stands for the namespace and the name in stores and on the bus."""
         return topic_key(self.namespace, self.name)
+
+    def within(self, namespace: str) -> Self:
+        """The topic of the same name in another namespace."""
+        return (
+            self if namespace == self.namespace else type(self)(namespace=namespace, **self.kwargs)
+        )
 
     # -- permissions: no, unless a subclass says yes -----------------------------------------------
 
@@ -197,8 +237,22 @@ class Topic:
         """Called after a subscription that was live has ended."""
 
     @classmethod
+    def parts_of(cls, name: str) -> dict[str, Any] | None:
+        """The parts of a name that the pattern matches; None when it does not."""
+        match = cls._route.match(name)
+        return None if match is None else dict(match[2])
+
+    @classmethod
     def has_snapshot(cls) -> bool:
         return cls.snapshot is not Topic.snapshot
+
+    @classmethod
+    def has_hooks(cls) -> bool:
+        """Whether anything is to be called when a subscription begins or ends."""
+        return (
+            cls.on_subscribe is not Topic.on_subscribe
+            or cls.on_unsubscribe is not Topic.on_unsubscribe
+        )
 
     @classmethod
     def overflow_rule(cls) -> str:
@@ -233,6 +287,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def _declaration(topic_class: type[Topic]) -> tuple[str, str]:
+    """Which declaration a class comes from: the same after a reload."""
+    return topic_class.__module__, topic_class.__qualname__
+
+
 class TopicRegistry:
     """The declared topics. Filled when the apps' ``live.py`` modules are imported."""
 
@@ -242,10 +301,7 @@ class TopicRegistry:
     def register(self, topic_class: type[Topic]) -> None:
         """Declare a Topic class; the same class declared again (a reload) replaces itself."""
         known = self._classes.get(topic_class.pattern)
-        if known is not None and (known.__module__, known.__qualname__) != (
-            topic_class.__module__,
-            topic_class.__qualname__,
-        ):
+        if known is not None and _declaration(known) != _declaration(topic_class):
             raise InvalidTopic(
                 f"{topic_class.__module__}.{topic_class.__qualname__} and {known.__module__}."
                 f"{known.__qualname__} both declare the pattern {topic_class.pattern!r}."
@@ -258,14 +314,12 @@ class TopicRegistry:
         (``orders/042`` for ``orders/42``)."""
         check_name(name)
         for topic_class in self._classes.values():
-            match = topic_class._route.match(name)
-            if match is not None:
-                topic = topic_class(namespace=namespace, **match[2])
-                try:
-                    if topic.name == name:
+            parts = topic_class.parts_of(name)
+            if parts is not None:
+                topic = topic_class(namespace=namespace, **parts)
+                with suppress(InvalidTopic):
+                    if topic.builds(name):
                         return topic
-                except InvalidTopic:
-                    continue
         raise UnknownTopic(
             f"No Topic declares {name!r}. Declare one in an app's live.py, with a pattern that "
             "matches it."

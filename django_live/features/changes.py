@@ -10,16 +10,21 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from inspect import getattr_static
 from typing import Any, ClassVar, Generic, TypeVar
 
-from django.db import DatabaseError, transaction
-from django.db.models import Field, Model
-from django.db.models.signals import post_delete, post_init, post_save, pre_save
+from django.db import DatabaseError, connections, transaction
+from django.db.backends.utils import format_number
+from django.db.models import DecimalField, F, Field, FileField, Model
+from django.db.models.signals import post_delete, post_init, post_save, pre_delete, pre_save
+from django.utils.functional import cached_property
 
 from ..core.events import Draft, encode_data
 from ..core.outbox import Entry
-from ..core.publishing import publish_group
+from ..core.publishing import after_commit, commits_by_itself, publish_group
 from ..core.topics import Topic, as_topic
 
 logger = logging.getLogger("django_live.changes")
@@ -30,7 +35,11 @@ Row = dict[str, Any]
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 COMMITTED = "_live_committed"
-"""Where an instance keeps the row that it was loaded from or last committed."""
+"""Where an instance keeps the row that it was loaded from or last committed; None: there was none.
+Missing where that is not known."""
+COMPUTED = (cached_property, functools.cached_property)
+BEFORE = "_live_before"
+"""Where an instance keeps the row that its save or its deletion overwrites."""
 
 
 class Changes(Generic[M]):
@@ -82,21 +91,26 @@ class Changes(Generic[M]):
             (post_init, self._initialised),
             (pre_save, self._will_save),
             (post_save, self._saved),
+            (pre_delete, self._will_delete),
             (post_delete, self._deleted),
         ]
 
     def _initialised(self, instance: M, **kwargs: Any) -> None:
-        if not instance._state.adding:
-            instance.__dict__[COMMITTED] = _columns(instance)
+        # Whether it comes from the database is known only later, by _state.adding.
+        instance.__dict__[COMMITTED] = _columns(instance)
 
     def _will_save(self, instance: M, using: str, raw: bool, **kwargs: Any) -> None:
-        """Learn the row that will be overwritten, where the instance was not loaded with it."""
-        if raw or instance.pk is None:
+        if raw:
             return
-        known: Row | None = instance.__dict__.get(COMMITTED)
-        if known is None or _columns(instance).keys() - known.keys():
-            row = self.model._base_manager.using(using).filter(pk=instance.pk).first()
-            instance.__dict__[COMMITTED] = None if row is None else _columns(row)
+        if instance._state.adding and all(
+            field.has_default() or field.has_db_default() for field in instance._meta.pk_fields
+        ):
+            instance.__dict__[BEFORE] = None  # Django inserts such a one without looking, too
+        else:
+            instance.__dict__[BEFORE] = self._row_before(instance, using)
+
+    def _will_delete(self, instance: M, using: str, **kwargs: Any) -> None:
+        instance.__dict__[BEFORE] = self._row_before(instance, using, whole=True)
 
     def _saved(
         self,
@@ -107,53 +121,48 @@ class Changes(Generic[M]):
         update_fields: frozenset[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        known = instance.__dict__.get(BEFORE)
         if raw:  # loaddata: related rows may be missing still
+            instance.__dict__.pop(COMMITTED, None)
             return
-        before: Row | None = None if created else instance.__dict__.get(COMMITTED)
-        after = self._row_now(instance, before, using, update_fields)
-        self._tell(instance, before, after, using)
-        remember = functools.partial(instance.__dict__.__setitem__, COMMITTED, after)
-        transaction.on_commit(lambda: remember(), using=using, robust=True)
+        with self._logged(instance, using):
+            before: Row | None = None if created else known
+            if commits_by_itself(transaction.get_connection(using)):
+                # Others may have saved it since. The last one to tell has to tell the last state, so
+                # the row is read and told while nobody else can change it.
+                with transaction.atomic(using=using):
+                    after = self._row_now(instance, using, lock=True)
+                    if after is not None:
+                        self._tell(instance, before, after, using)
+            else:
+                after = self._row_saved(instance, using, created, update_fields)
+                self._tell(instance, before, after, using)
+            if created:
+                instance.__dict__[COMMITTED] = None
+            self._remember(instance, after, using)
 
     def _deleted(self, instance: M, using: str, **kwargs: Any) -> None:
-        before = instance.__dict__.get(COMMITTED) or _columns(instance)
-        self._tell(instance, before, None, using)
+        before = instance.__dict__.get(BEFORE) or _columns(instance)
+        with self._logged(instance, using):
+            self._tell(instance, before, None, using)
+            self._remember(instance, None, using)
 
-    def _row_now(
-        self, instance: M, before: Row | None, using: str, update_fields: frozenset[str] | None
-    ) -> Row:
-        """The row as it has just been saved."""
-        columns = _columns(instance)
-        if update_fields is not None and before is not None:
-            saved = {
-                field.attname
-                for field in self.model._meta.concrete_fields
-                if field.name in update_fields or field.attname in update_fields
-            }
-            columns = {**before, **{name: columns[name] for name in saved if name in columns}}
-        if any(hasattr(value, "resolve_expression") for value in columns.values()):
-            # F("stock") - 1 was computed by the database.
-            columns = _columns(self.model._base_manager.using(using).get(pk=instance.pk))
-        return columns
+    def _remember(self, instance: M, row: Row | None, using: str) -> None:
+        """Note what is committed now, or will be with the transaction."""
+        connection = transaction.get_connection(using)
+        if connection.in_atomic_block or connection.get_autocommit():
+            after_commit(lambda: instance.__dict__.__setitem__(COMMITTED, row), using)
+        else:
+            instance.__dict__.pop(COMMITTED, None)  # there is no hook: look again next time
 
-    # -- telling -----------------------------------------------------------------------------------
-
-    def _tell(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
-        """Publish the change from one row to the other; None stands for no row."""
+    @contextmanager
+    def _logged(self, instance: M, using: str) -> Iterator[None]:
+        """A fault in here must not make the save fail that has succeeded."""
         try:
-            shown_before = self._topics_of(instance, before)
-            shown_after = self._topics_of(instance, after)
-            key = encode_data({"pk": instance.pk})
-            data = key if after is None else encode_data(self.data(_with(instance, after)))
-            publish_group(
-                (_name(type(self)), instance.pk),
-                lambda told: _entries(told, shown_before, shown_after, data, key),
-                using=using,
-            )
+            yield
         except Exception as error:
-            if (
-                isinstance(error, DatabaseError)
-                and transaction.get_connection(using).in_atomic_block
+            if isinstance(error, DatabaseError) and not commits_by_itself(
+                transaction.get_connection(using)
             ):
                 raise  # the caller's transaction is broken; pretending otherwise would hide it
             logger.exception(
@@ -162,6 +171,72 @@ class Changes(Generic[M]):
                 self.model._meta.label,
                 instance.pk,
             )
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def _row_before(self, instance: M, using: str, *, whole: bool = False) -> Row | None:
+        """The row that will be overwritten: the one that the instance was loaded from, or else read
+        now. ``whole``: with every column."""
+        state = instance._state
+        if not state.adding and state.db in (None, using) and COMMITTED in instance.__dict__:
+            known: Row | None = instance.__dict__[COMMITTED]
+            if known is None:
+                return None
+            needed = {f.attname for f in _fields(instance)} if whole else _columns(instance).keys()
+            keys = {field.attname for field in instance._meta.pk_fields}
+            if not needed - known.keys() and all(
+                known[name] == instance.__dict__.get(name) for name in keys
+            ):
+                return known
+        return self._row_now(instance, using)
+
+    def _row_saved(
+        self, instance: M, using: str, created: bool, update_fields: frozenset[str] | None
+    ) -> Row | None:
+        """The row as it has just been saved. It is read where the instance does not know it all."""
+        columns = _columns(instance)
+        fields = _fields(instance)
+        if (
+            update_fields is not None
+            or len(columns) < len(fields)
+            # F("stock") - 1 was computed by the database.
+            or any(hasattr(value, "resolve_expression") for value in columns.values())
+            or (not created and any(field.generated for field in fields))
+        ):
+            return self._row_now(instance, using)
+        return {f.attname: _as_loaded(f, columns[f.attname]) for f in fields}
+
+    def _row_now(self, instance: M, using: str, *, lock: bool = False) -> Row | None:
+        """The row in the database. ``lock``: nobody changes it before this transaction ends."""
+        if any(getattr(instance, field.attname) is None for field in instance._meta.pk_fields):
+            return None
+        rows = self.model._base_manager.using(using).filter(pk=instance.pk)
+        if lock and connections[using].features.has_select_for_update:
+            rows = rows.select_for_update(
+                of=("self",) if connections[using].features.has_select_for_update_of else (),
+                no_key=connections[using].features.has_select_for_no_key_update,
+            )
+        elif lock:
+            # SQLite has one write lock, and only a write takes it.
+            key = instance._meta.pk_fields[0].attname
+            rows.update(**{key: F(key)})
+        row = rows.first()
+        return None if row is None else _columns(row)
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def _tell(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
+        """Publish the change from one row to the other; None stands for no row."""
+        pk = _key(_with(instance, after or before or {}))
+        shown_before = self._topics_of(instance, before)
+        shown_after = self._topics_of(instance, after)
+        key = encode_data({"pk": pk})
+        data = key if after is None else encode_data(self.data(_with(instance, after)))
+        publish_group(
+            (_name(type(self)), pk),
+            lambda told: _entries(told, shown_before, shown_after, data, key),
+            using=using,
+        )
 
     def _topics_of(self, instance: M, row: Row | None) -> dict[str, Topic]:
         if row is None:
@@ -200,24 +275,55 @@ def _name(changes_class: type[Changes[Any]]) -> str:
     return f"{changes_class.__module__}.{changes_class.__qualname__}"
 
 
+def _fields(instance: Model) -> list[Field[Any, Any]]:
+    return list(instance._meta.concrete_fields)
+
+
+def _key(instance: Model) -> Any:
+    """The primary key as the database has it: "42" was assigned, 42 is saved."""
+    keys = [_as_loaded(f, getattr(instance, f.attname)) for f in instance._meta.pk_fields]
+    return keys[0] if len(keys) == 1 else tuple(keys)
+
+
 def _columns(instance: Model) -> Row:
     """The values that the instance has of its own columns; deferred ones are missing."""
     loaded = instance.__dict__
     return {
-        field.attname: loaded[field.attname]
+        field.attname: _kept(loaded[field.attname])
         for field in instance._meta.concrete_fields
         if field.attname in loaded
     }
 
 
+def _kept(value: Any) -> Any:
+    """The value as it is now: JSON and arrays are changed in place."""
+    return copy.deepcopy(value) if isinstance(value, dict | list | set) else value
+
+
 def _with(instance: M, row: Row) -> M:
-    """A copy of the instance with these columns, and no related object that belongs to others."""
-    if all(instance.__dict__.get(name) == value for name, value in row.items()):
+    """The instance as it is with these columns: without the related objects of other values, and
+    without what it has computed."""
+    changed: list[Any] = [
+        field
+        for field in instance._meta.concrete_fields
+        if field.attname in row
+        and not _is_same(instance.__dict__.get(field.attname), row[field.attname])
+    ]
+    if not changed:
         return instance
     other = copy.copy(instance)
-    other._state.fields_cache = {}
-    other.__dict__.update(row)
+    for field in changed:
+        other.__dict__[field.attname] = row[field.attname]
+        if field.is_relation and field.is_cached(other):
+            field.delete_cached_value(other)
+    for name in list(other.__dict__):
+        if isinstance(getattr_static(type(other), name, None), COMPUTED):
+            del other.__dict__[name]
     return other
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
 
 
 def _shown(instance: Model, name: str) -> Any:
@@ -230,11 +336,15 @@ def _shown(instance: Model, name: str) -> Any:
 
 
 def _as_loaded(field: Field[Any, Any], value: Any) -> Any:
-    """The value as it would come from the database: "9.90" was assigned, Decimal("9.90") is saved."""
-    if field.get_internal_type() in ("FileField", "ImageField"):
+    """The value as it would come from the database: "9.9" was assigned, Decimal("9.90") is saved."""
+    if isinstance(field, FileField):
         return str(value)
-    target = getattr(field, "target_field", field)
-    return target.to_python(value)
+    target: Any = getattr(field, "target_field", field)
+    value = target.to_python(value)
+    if isinstance(value, Decimal) and isinstance(target, DecimalField):
+        places = target.decimal_places
+        return Decimal(format_number(value, target.max_digits, places) or 0)
+    return _kept(value)
 
 
 def _remember_refreshed(model: type[Model]) -> None:
@@ -246,7 +356,21 @@ def _remember_refreshed(model: type[Model]) -> None:
     @functools.wraps(original)
     def refresh_from_db(self: Model, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        self.__dict__[COMMITTED] = _columns(self)
+        names = kwargs.get("fields", args[1] if len(args) > 1 else None)
+        known = self.__dict__.get(COMMITTED)
+        if names is None and transaction.get_connection(self._state.db).in_atomic_block:
+            # Perhaps the row as this very transaction has saved it, which is not committed.
+            self.__dict__.pop(COMMITTED, None)
+        elif names is None:
+            self.__dict__[COMMITTED] = _columns(self)
+        elif known is not None:
+            # The other columns may have been changed in memory.
+            fresh = {
+                field.attname: _kept(self.__dict__[field.attname])
+                for field in self._meta.concrete_fields
+                if {field.name, field.attname} & set(names) and field.attname in self.__dict__
+            }
+            self.__dict__[COMMITTED] = known | fresh
 
     refresh_from_db.remembers = True  # type: ignore[attr-defined]
     model.refresh_from_db = refresh_from_db  # type: ignore[method-assign]

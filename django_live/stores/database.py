@@ -31,6 +31,7 @@ from .heads import (
     delete_rows,
     generation,
     is_transient,
+    make_heads,
     with_heads,
 )
 
@@ -87,12 +88,12 @@ class DatabaseLog(EventLog):
         using, patience = self.using, Patience()
         while True:
             done = with_heads(
-                using,
-                {topic.key: topic},
-                lambda heads: [work(head) for head in heads.values()],
+                using, [topic.key], lambda heads: [work(head) for head in heads.values()]
             )
             if done:
                 return done[0]
+            if make_heads(using, {topic.key: topic}):
+                continue
             if patience.is_over():
                 raise StoreError(f"{topic.name} is being written to by others for too long.")
             patience.wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -51,21 +51,20 @@ def generation(using: str) -> str:
     return rows.first() or proposed
 
 
-def make_heads(using: str, topics: Mapping[str, Topic | None]) -> None:
-    """Give these keys their rows, unless they have them. ``None`` makes a row that is only a lock."""
+def make_heads(using: str, topics: Mapping[str, Topic | None]) -> bool:
+    """Give those of these keys a row that have none; whether there were any. ``None`` in the place of
+    a topic makes a row that is only a lock."""
+    known = Head.objects.using(using).filter(key__in=list(topics)).values_list("key", flat=True)
+    missing = sorted(topics.keys() - set(known))
+    if not missing:
+        return False
     epoch = generation(using)
-    Head.objects.using(using).bulk_create(
-        [
-            Head(
-                key=key,
-                epoch=epoch,
-                namespace=topic.namespace if topic else "",
-                name=topic.name if topic else "",
-            )
-            for key, topic in sorted(topics.items())
-        ],
-        ignore_conflicts=True,
-    )
+    heads = [Head(key=key, epoch=epoch) for key in missing]
+    for head in heads:
+        if topic := topics[head.key]:
+            head.namespace, head.name = topic.namespace, topic.name
+    Head.objects.using(using).bulk_create(heads, ignore_conflicts=True)
+    return True
 
 
 # -- locking ---------------------------------------------------------------------------------------
@@ -89,12 +88,9 @@ class Patience:
         self._pause = min(self._pause * 2, 0.02)
 
 
-def lock_heads(using: str, keys: Sequence[str]) -> dict[str, Head]:
-    """Those of these heads that are free, locked until the transaction ends, by key.
-
-    Raises ``Unborn`` when one of them has no row yet.
-    """
-    heads = Head.objects.using(using).filter(key__in=keys).order_by("pk")
+def lock_heads(using: str, keys: Collection[str]) -> dict[str, Head]:
+    """Those of these heads that exist and are free, locked until the transaction ends, by key."""
+    heads = Head.objects.using(using).filter(key__in=list(keys)).order_by("pk")
     features = connections[using].features
     if features.has_select_for_update:
         # no_key: an event's foreign key to its head must not wait. In the order of the ids: two
@@ -108,53 +104,33 @@ def lock_heads(using: str, keys: Sequence[str]) -> dict[str, Head]:
         # the write after it would fail at once when another process wrote in between.
         heads.order_by().update(last=F("last"))
         locked = heads
-    found = {head.key: head for head in locked}
-    missing = set(keys) - found.keys()
-    if missing:
-        busy = Head.objects.using(using).filter(key__in=missing).values_list("key", flat=True)
-        unborn = missing - set(busy)
-        if unborn:
-            raise Unborn(unborn)
-    return found
+    return {head.key: head for head in locked}
 
 
-class Unborn(Exception):
-    """Heads that have to be made first, outside the transaction that wanted to lock them."""
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self.keys = list(keys)
-
-
-def with_heads(
-    using: str, topics: Mapping[str, Topic | None], work: Callable[[dict[str, Head]], T]
-) -> T | None:
+def with_heads(using: str, keys: Collection[str], work: Callable[[dict[str, Head]], T]) -> T | None:
     """``work(heads)`` in a transaction of its own that holds those of the heads that are free.
 
     ``None`` when the database asks to try again. Raises ``StoreError`` inside a caller's transaction.
     """
-    while True:
-        try:
-            with numbering(using):
-                return work(lock_heads(using, list(topics)))
-        except Unborn as unborn:
-            make_heads(using, {key: topics[key] for key in unborn.keys})
-        except DatabaseError as error:
-            if connections[using].in_atomic_block or not is_transient(error):
-                raise
-            return None
+    try:
+        with numbering(using):
+            return work(lock_heads(using, keys))
+    except DatabaseError as error:
+        if connections[using].in_atomic_block or not is_transient(error):
+            raise
+        return None
 
 
 @contextmanager
 def numbering(using: str) -> Iterator[None]:
     """The transaction that numbers. READ COMMITTED also where the project runs stricter: with 8
     publishers on one topic that was 0 retries instead of 2,841."""
+    refuse_callers_transaction(using)
     connection = connections[using]
     if connection.in_atomic_block:
-        _refuse_callers_transaction(connection)
         with transaction.atomic(using=using):
             yield
         return
-    connection.ensure_connection()
     stricter = _is_stricter(connection)
     if stricter and connection.vendor == "mysql":
         _set_read_committed(connection)  # before the transaction begins
@@ -176,12 +152,24 @@ def _set_read_committed(connection: BaseDatabaseWrapper) -> None:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
-def _refuse_callers_transaction(connection: BaseDatabaseWrapper) -> None:
-    # A TestCase's transaction is no caller's: nothing commits in it, and its hooks are run in it.
-    if not any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+def is_in_callers_transaction(using: str) -> bool:
+    """Whether what is written now can still be rolled back by somebody else. A TestCase's transaction
+    is no caller's: nothing commits in it, and hooks are run in it."""
+    connection = connections[using]
+    connection.ensure_connection()
+    if connection.in_atomic_block:
+        blocks = connection.atomic_blocks
+        return not any(getattr(block, "_from_testcase", False) for block in blocks)
+    return not connection.get_autocommit()
+
+
+def refuse_callers_transaction(using: str) -> None:
+    """Raise ``StoreError`` where nothing of ours could be committed."""
+    if is_in_callers_transaction(using):
         raise StoreError(
-            f"Events cannot be numbered inside a transaction of {connection.alias!r}: a rollback "
-            "would take back what was sent. Publish with on_commit=True, or after the transaction."
+            f"Events cannot be numbered inside a transaction of {using!r} (or with autocommit off): "
+            "a rollback would take back what was sent. Publish with on_commit=True, or after the "
+            "transaction."
         )
 
 

@@ -24,7 +24,7 @@ from ..exceptions import InvalidTopic, StoreError
 from ..models import Head, PendingEvent
 from . import clock
 from .database import DatabaseLog, write_events
-from .heads import Patience, delete_ids, with_heads
+from .heads import Patience, delete_ids, make_heads, refuse_callers_transaction, with_heads
 
 logger = logging.getLogger("django_live.outbox")
 
@@ -32,6 +32,8 @@ BATCH = 400
 """Rows that one transaction numbers."""
 TOPICS_PER_SWEEP = 50
 """Topics that one transaction of the sweep may hold."""
+TOPICS_AT_ONCE = 200
+"""Topics of one commit whose heads one transaction locks."""
 UNDECLARED_GRACE = 3600.0
 """Seconds that rows of an undeclared topic are left alone: during a deploy another release may know
 the topic."""
@@ -59,13 +61,16 @@ class DatabaseOutbox(Outbox):
     def number(
         self, topics: Sequence[Topic], using: str, also: Sequence[Entry] = ()
     ) -> Iterator[Numbered]:
+        refuse_callers_transaction(using)
         numberer = _numberer(using)
         if also and not numberer.takes_also:
             self.add(also, using)
             also = ()
         known = {topic.key: topic for topic in (*topics, *(entry.topic for entry in also))}
         for group in numberer.groups(list(known.values())):
-            yield from self._number_group(numberer, group, using, also)
+            keys = {topic.key for topic in group}
+            of_group = [entry for entry in also if entry.topic.key in keys]
+            yield from self._number_group(numberer, group, using, of_group)
 
     def _number_group(
         self, numberer: _Numberer, topics: Sequence[Topic], using: str, also: Sequence[Entry]
@@ -82,6 +87,8 @@ class DatabaseOutbox(Outbox):
                     del waiting[key]
                 if batch.held:
                     continue
+            if newest is None and make_heads(using, numberer.locks(waiting)):
+                continue
             if also:
                 # Somebody numbers now. As rows they are numbered by whoever has the topic next, which
                 # may be the one that has it: nobody starves and nothing is refused.
@@ -89,23 +96,30 @@ class DatabaseOutbox(Outbox):
                 also = ()
             if newest is None:
                 newest = _newest(waiting, using)
+            # Whoever has the lock is likely to take these rows along: look before trying again.
+            patience.wait()
             waiting = _still_pending(waiting, newest, using)
             if waiting and patience.is_over():
                 logger.info("%d topics are left to the sweep: others number them.", len(waiting))
                 return
-            if waiting:
-                patience.wait()
 
     def sweep(self, using: str) -> Iterator[Numbered]:
         numberer = _numberer(using)
         for page in _pending_topics(using):
             for group in numberer.groups(page):
-                yield from self._sweep_group(numberer, group)
+                yield from self._sweep_group(numberer, group, using)
 
-    def _sweep_group(self, numberer: _Numberer, topics: Sequence[Topic]) -> Iterator[Numbered]:
-        while batch := numberer.number_once({topic.key: topic for topic in topics}, ()):
+    def _sweep_group(
+        self, numberer: _Numberer, topics: Sequence[Topic], using: str
+    ) -> Iterator[Numbered]:
+        waiting = {topic.key: topic for topic in topics}
+        while batch := numberer.number_once(waiting, ()):
             yield from batch.numbered
-            if not batch.is_full:
+            if batch.is_full:
+                continue
+            for key in batch.held:
+                del waiting[key]
+            if not (waiting and make_heads(using, numberer.locks(waiting))):
                 return
 
 
@@ -127,8 +141,13 @@ class _Numberer:
         self.using = using
 
     def groups(self, topics: Sequence[Topic]) -> list[Sequence[Topic]]:
-        """Topics that are numbered in one transaction."""
-        return [topics]
+        """Topics that are numbered in one transaction. Not all at once: 40,000 topics of one commit
+        cost more than a minute, their heads locked all the while."""
+        return [topics[i : i + TOPICS_AT_ONCE] for i in range(0, len(topics), TOPICS_AT_ONCE)]
+
+    def locks(self, topics: Mapping[str, Topic]) -> Mapping[str, Topic | None]:
+        """The keys of the heads to lock, and what to make of those that do not exist."""
+        return topics
 
     def number_once(self, topics: Mapping[str, Topic], also: Sequence[Entry]) -> _Batch | None:
         """Number up to ``BATCH`` rows of those topics that nobody else is numbering, and ``also``
@@ -148,7 +167,7 @@ class _Numberer:
             delete_ids(PendingEvent, [row.id for row in rows], self.using)
             return _Batch(numbered, frozenset(heads), is_full)
 
-        return with_heads(self.using, topics, work)
+        return with_heads(self.using, self.locks(topics), work)
 
     def _write(
         self,
@@ -176,6 +195,14 @@ class _NumbererElsewhere(_Numberer):
     def groups(self, topics: Sequence[Topic]) -> list[Sequence[Topic]]:
         return [[topic] for topic in topics]
 
+    def locks(self, topics: Mapping[str, Topic]) -> Mapping[str, Topic | None]:
+        # Not the topics' own heads: should the log be in the same database after all, reached by
+        # another address, its append would wait for us for ever.
+        return {
+            hashlib.blake2b(f"outbox\0{key}".encode(), digest_size=16).hexdigest(): None
+            for key in topics
+        }
+
     def number_once(self, topics: Mapping[str, Topic], also: Sequence[Entry]) -> _Batch | None:
         (topic,) = topics.values()
 
@@ -186,7 +213,7 @@ class _NumbererElsewhere(_Numberer):
             return _Batch(numbered, frozenset(topics if locks else ()), len(rows) == BATCH)
 
         try:
-            return with_heads(self.using, {_lock_key(topic): None}, work)
+            return with_heads(self.using, self.locks(topics), work)
         except _LogFailed as failure:
             logger.warning(
                 "%s is left to the sweep: its log did not take the events (%s).",
@@ -214,12 +241,6 @@ def _numberer(using: str) -> _Numberer:
     if isinstance(log, DatabaseLog) and log.lives_in(using):
         return _Numberer(using)
     return _NumbererElsewhere(using, log)
-
-
-def _lock_key(topic: Topic) -> str:
-    # Not the topic's own head: should the log be in the same database after all, reached by another
-    # address, its append would wait for us for ever.
-    return hashlib.blake2b(f"outbox\0{topic.key}".encode(), digest_size=16).hexdigest()
 
 
 # -- rows ------------------------------------------------------------------------------------------

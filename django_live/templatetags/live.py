@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ..core.positions import page_cursor
+from ..core.positions import page_cursor, page_places
 from ..core.topics import Topic, as_topic
 from ..transports.requests import namespace_of
 
@@ -32,7 +32,11 @@ def live_client(context: Context) -> SafeString:
             '{% live_client %} finds no address for the stream. Add path("live/", '
             'include("django_live.urls")) to your urls.py.'
         ) from error
-    nonce = context.get("csp_nonce") or getattr(context.get("request"), "csp_nonce", "")
+    nonce = context.get("csp_nonce")
+    if nonce is None:
+        nonce = getattr(context.get("request"), "csp_nonce", None)
+    # As text before it is asked whether there is one: Django's lazy nonce is false until it is made.
+    nonce = "" if nonce is None else str(nonce)
     return format_html(
         '<script src="{}" data-events="{}" defer{}></script>',
         static("django_live/live.js"),
@@ -45,12 +49,12 @@ def live_client(context: Context) -> SafeString:
 def live_topic(context: Context, *topics: Any) -> SafeString:
     """Subscribe the page to topics. Each becomes a ``<live-topic>`` element, which hears events."""
     found = _topics(context, topics)
-    request = context.get("request")
+    places = page_places(context.get("request"), found)
     return format_html_join(
         "",
         '<live-topic topic="{}" data-cursor="{}" data-transport="{}" hidden></live-topic>',
         (
-            (topic.name, page_cursor(request, [topic]), "ws" if topic.interactive else "sse")
+            (topic.name, places.get(topic.key, ""), "ws" if topic.interactive else "sse")
             for topic in found
         ),
     )
@@ -58,8 +62,8 @@ def live_topic(context: Context, *topics: Any) -> SafeString:
 
 @register.tag
 def live_refresh(parser: Parser, token: Token) -> Node:
-    """``{% live_refresh topic … [id="…"] %}…{% endlive_refresh %}``: this part of the page is fetched
-    again, as its viewer may see it, when one of the topics speaks."""
+    """``{% live_refresh topic … [id="…"] [debounce=ms] [jitter=ms] %}…{% endlive_refresh %}``: this
+    part of the page is fetched again, as its viewer may see it, when one of the topics speaks."""
     bits = token.split_contents()[1:]
     options: dict[str, FilterExpression] = {}
     expressions = []
@@ -69,32 +73,42 @@ def live_refresh(parser: Parser, token: Token) -> Node:
             options.update(named)
         else:
             expressions.append(parser.compile_filter(bit))
-    if not expressions or options.keys() - {"id"}:
+    if not expressions or options.keys() - {"id", "debounce", "jitter"}:
         raise template.TemplateSyntaxError(
-            "{% live_refresh %} takes at least one topic, and id=… if you like."
+            "{% live_refresh %} takes at least one topic, and id=…, debounce=… and jitter=… "
+            "(milliseconds) if you like."
         )
     content = parser.parse(("endlive_refresh",))
     parser.delete_first_token()
-    return LiveRefreshNode(expressions, options.get("id"), content)
+    return LiveRefreshNode(expressions, options, content)
 
 
 class LiveRefreshNode(Node):
     def __init__(
-        self, topics: list[FilterExpression], id: FilterExpression | None, nodelist: NodeList
+        self,
+        topics: list[FilterExpression],
+        options: dict[str, FilterExpression],
+        nodelist: NodeList,
     ) -> None:
         self.topics = topics
-        self.id = id
+        self.options = options
         self.nodelist = nodelist
 
     def render(self, context: Context) -> SafeString:
         topics = _topics(context, [expression.resolve(context) for expression in self.topics])
         # Before the content is rendered: lazy querysets are evaluated in there.
         cursor = page_cursor(context.get("request"), topics)
+        options = {name: option.resolve(context) for name, option in self.options.items()}
+        attributes = {
+            "id": options.pop("id", None) or self._id(context, topics),
+            "topics": " ".join(quote(topic.name, safe="") for topic in topics),
+            "data-cursor": cursor,
+            "data-transport": "sse",
+            **options,
+        }
         return format_html(
-            '<live-refresh id="{}" topics="{}" data-cursor="{}" data-transport="sse">{}</live-refresh>',
-            self.id.resolve(context) if self.id else self._id(context, topics),
-            " ".join(quote(topic.name, safe="") for topic in topics),
-            cursor,
+            "<live-refresh{}>{}</live-refresh>",
+            format_html_join("", ' {}="{}"', attributes.items()),
             self.nodelist.render(context),
         )
 
@@ -102,8 +116,9 @@ class LiveRefreshNode(Node):
         """The same at every rendering of the page: the topics, and which of those with the same."""
         names = "\0".join(topic.name for topic in topics)
         digest = hashlib.blake2b(names.encode(), digest_size=4).hexdigest()
-        # One of context.dicts[0], so that it lives as long as the rendering, includes and all.
-        counts: dict[str, int] = context.dicts[0].setdefault("_live_refresh_ids", {})
+        # The lowest of these lives as long as the rendering, `{% include … only %}` and all.
+        rendering: dict[Any, Any] = context.render_context.dicts[0]
+        counts: dict[str, int] = rendering.setdefault("_live_refresh_ids", {})
         count = counts[digest] = counts.get(digest, 0) + 1
         return f"live-{digest}" if count == 1 else f"live-{digest}-{count}"
 
@@ -116,7 +131,9 @@ def _topics(context: Context, given: Iterable[Any]) -> list[Topic]:
     for one in given:
         if isinstance(one, list | tuple):
             topics += _topics(context, one)
-        elif isinstance(one, Topic | str) and one:
+        elif isinstance(one, Topic):
+            topics.append(one if one.namespace else one.within(namespace))
+        elif isinstance(one, str) and one:
             topics.append(as_topic(one, namespace))
         else:
             raise template.TemplateSyntaxError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..core.background import background
 from ..core.runtime import running_runtime, runtime
 from . import drain
 from .hold import Application, Hold, Receive, Scope, Send
+
+logger = logging.getLogger("django_live.application")
 
 
 class LiveApplication:
@@ -34,7 +37,11 @@ class LiveApplication:
 
     def _begin(self) -> None:
         self._begun = True
-        runtime()
+        try:
+            runtime()
+        except Exception:
+            # The site's pages must not suffer; streams are refused (see requests.plan_of).
+            logger.exception("Live features are off: their settings do not work.")
         drain.install()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from ..conf import live_settings
@@ -68,14 +68,26 @@ class Hold:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
+        held = await self._decide(scope, receive, send)
+        if held is not None:
+            await held.serve()
+
+    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> _Held | None:
+        """Let Django answer. What is to be held comes back; nothing else of the request stays."""
         slot = Slot()
         body = _Body(receive)
         inner = {**scope, SCOPE_KEY: slot, BEGAN_SCOPE: time.time()}
-        async with _Admission(self._gate() if _asks_for_stream(scope) else None) as admission:
-            response = _Response(slot, scope["method"], send, admission.release)
-            await self.application(inner, body, response)
-        if response.start is not None:
-            await self._serve(slot, response.start, body, send)
+        held = None
+        try:
+            async with _Admission(self._gate() if _asks_for_stream(scope) else None) as admission:
+                response = _Response(slot, scope["method"], send, admission.release)
+                await self.application(inner, body, response)
+            if response.start is not None and slot.plan is not None:
+                held = _Held(slot.plan, response.start, body, send)
+            return held
+        finally:
+            if held is None:
+                body.forget()
 
     def _gate(self) -> asyncio.Semaphore:
         """Each request that Django handles holds a thread, and often a database connection: when 800
@@ -85,19 +97,35 @@ class Hold:
             self._gates[loop] = asyncio.Semaphore(live_settings().ADMISSION)
         return self._gates[loop]
 
-    async def _serve(self, slot: Slot, start: Message, body: _Body, send: Send) -> None:
-        assert slot.plan is not None
+
+class _Held:
+    """A response that stays open."""
+
+    def __init__(self, plan: Plan, start: Message, body: _Body, send: Send) -> None:
+        self._plan: Plan | None = plan
+        self._start: Message | None = start
+        self._body = body
+        self._send = send
+
+    async def serve(self) -> None:
+        """Write the response until its stream ends or the client is gone."""
+        # Taken out of the object: an open stream should keep as little as possible in memory.
+        plan, self._plan = self._plan, None
+        start, self._start = self._start, None
+        assert plan is not None
+        assert start is not None
+        await self._send(start)
+        del start
         if runtime().draining:
             # Another status would stop an EventSource for good.
-            await send(start)
-            await send(_body_message(SSE.goodbye(live_settings().RETRY), more=False))
+            await self._send(_body_message(SSE.goodbye(live_settings().RETRY), more=False))
             return
-        sink = SendSink(send)
-        gone = body.disconnected()
-        gone.add_done_callback(lambda _: sink.disconnect())
+        sink = SendSink(self._send)
+        gone = self._body.disconnected()
+        gone.add_done_callback(sink.on_gone)
         try:
-            await send(start)
-            connection = await open_stream(sink, slot.plan)
+            connection = await open_stream(sink, plan)
+            del plan
             await sink.run(connection)
         finally:
             gone.cancel()
@@ -114,7 +142,14 @@ def _asks_for_stream(scope: Scope) -> bool:
 async def open_stream(sink: Any, plan: Plan) -> Connection:
     """Open what a view decided on, by the hub of this event loop."""
     live = runtime()
-    connection = await live.open(sink, SSE, plan.viewer, plan.requests)
+    connection = await live.open(
+        sink,
+        SSE,
+        plan.viewer,
+        plan.requests,
+        decided=plan.decided,
+        kept_places=plan.kept_places,
+    )
     if plan.refusals and not connection.closed:
         frames = (SSE.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals)
         connection.notify(b"".join(frames))
@@ -130,7 +165,7 @@ class _Admission:
     def __init__(self, gate: asyncio.Semaphore | None) -> None:
         self._gate = gate
 
-    async def __aenter__(self) -> _Admission:
+    async def __aenter__(self) -> Self:
         if self._gate is not None:
             await self._gate.acquire()
         return self
@@ -203,6 +238,11 @@ class _Body:
         if self._waiting is None:
             self._waiting = asyncio.ensure_future(self._until_disconnect())
         return self._waiting
+
+    def forget(self) -> None:
+        """The request is over; nobody waits for the client to leave."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def _until_disconnect(self) -> Message:
         while True:
@@ -292,15 +332,20 @@ class SendSink:
         rest = asyncio.ensure_future(_awaiting(self._unfinished))
         self._unfinished = None
         self._rearm()
-        if not self._ended:
-            await asyncio.wait({rest, self._wake}, return_when=asyncio.FIRST_COMPLETED)
-        if not rest.done():
-            await asyncio.wait({rest}, timeout=LAST_WRITE)
+        try:
+            if not self._ended:
+                await asyncio.wait({rest, self._wake}, return_when=asyncio.FIRST_COMPLETED)
             if not rest.done():
-                rest.cancel()
-                return False
-        await rest
+                await asyncio.wait({rest}, timeout=0 if self._gone else LAST_WRITE)
+                if not rest.done():
+                    return False
+            await rest
+        finally:
+            rest.cancel()  # nothing, when it is done
         return True
+
+    def on_gone(self, _: object) -> None:
+        self.disconnect()
 
     def disconnect(self) -> None:
         """The client is gone."""

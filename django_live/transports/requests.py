@@ -7,6 +7,7 @@ does not exist get the same answer; another site's page gets none.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,13 +18,14 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..core import hooks
 from ..core.events import Cursor, Place
+from ..core.runtime import check_setup
 from ..core.subscribing import Request
 from ..core.topics import Viewer, registry, visible_from_timestamp
 from ..exceptions import InvalidTopic, MalformedCursor, UnknownTopic
@@ -64,6 +66,10 @@ class Plan:
     viewer: Viewer
     requests: list[Request] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    kept_places: list[str] = field(default_factory=list)
+    """Where the client was in topics that it may open later."""
+    decided: float = field(default_factory=time.monotonic)
+    """When the permissions were asked for, at the earliest."""
 
 
 class Refused(Exception):
@@ -77,18 +83,27 @@ class Refused(Exception):
 
 def plan_of(request: HttpRequest) -> Plan:
     """Decide what this request may see. Runs in a plain thread. Raises ``Refused``."""
+    try:
+        return _plan_of(request)
+    except SuspiciousOperation as error:  # more parameters than Django reads, a host not ours
+        raise Refused(400, [Refusal("malformed-request")]) from error
+
+
+def _plan_of(request: HttpRequest) -> Plan:
     refuse_other_sites(request)
     names = list(dict.fromkeys(request.GET.getlist("topic")))
     if not names:
         raise Refused(400, [Refusal("no-topics")])
+    try:
+        check_setup()
+    except Exception as error:  # said in the log at start, and by `manage.py check`
+        raise Refused(503, [Refusal("unavailable")]) from error
     viewer = viewer_of(request)
     plan = Plan(viewer)
     cursor = _cursor_of(request, plan)
     limit = live_settings().MAX_TOPICS
     for name in names[:limit]:
-        wanted = _permitted(name, viewer, cursor, plan.refusals)
-        if wanted is not None:
-            plan.requests.append(wanted)
+        _decide(name, cursor, plan)
     plan.refusals += [Refusal("too-many-topics", name[:SHOWN_NAME]) for name in names[limit:]]
     if not plan.requests:
         temporary = any(refusal.code == "unavailable" for refusal in plan.refusals)
@@ -104,11 +119,18 @@ def refuse_other_sites(request: HttpRequest) -> None:
     if site is not None:
         allowed = site in ("same-origin", "none")
     elif origin is not None:
-        allowed = urlsplit(origin).netloc == request.get_host()
+        allowed = _host_of(origin) == request.get_host()
     else:
         allowed = True  # no browser: nobody's cookies are being borrowed
     if not allowed:
         raise Refused(403, [Refusal("cross-site")])
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _cursor_of(request: HttpRequest, plan: Plan) -> Cursor | None:
@@ -125,28 +147,32 @@ UNREADABLE = Place("", None, False)
 """Stands for a client's place that cannot be read: it resumes, so it is told of a reset."""
 
 
-def _permitted(
-    name: str, viewer: Viewer, cursor: Cursor | None, refusals: list[Refusal]
-) -> Request | None:
-    """The topic of this name, if the viewer may see it; else the reason goes to the refusals."""
+def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
+    """Put the topic of this name into the plan, or the reason why the viewer does not get it."""
     shown = name[:SHOWN_NAME]
+    place: Place | None = None
     try:
-        topic = registry.resolve(name, viewer.namespace)
-        if not hooks.call_sync(topic.can_subscribe, viewer):
+        try:
+            topic = registry.resolve(name, plan.viewer.namespace)
+        except UnknownTopic as error:
+            raise PermissionDenied from error
+        except InvalidTopic:
+            plan.refusals.append(Refusal("malformed-topic", shown))
+            return
+        place = UNREADABLE if cursor is None else cursor.get(topic.key)
+        if not hooks.call_sync(topic.can_subscribe, plan.viewer):
             raise PermissionDenied
-        visible_from = visible_from_timestamp(hooks.call_sync(topic.visible_from, viewer))
-    except (UnknownTopic, ObjectDoesNotExist, PermissionDenied, Http404):
-        refusals.append(Refusal("forbidden", shown))
-    except InvalidTopic:
-        refusals.append(Refusal("malformed-topic", shown))
+        visible_from = visible_from_timestamp(hooks.call_sync(topic.visible_from, plan.viewer))
+    except (ObjectDoesNotExist, PermissionDenied, Http404):
+        plan.refusals.append(Refusal("forbidden", shown))
     except Exception:
         # Fails closed. What the visitor may not know is in the log.
-        logger.exception("Whether %r may see the topic %r could not be decided.", viewer, name)
-        refusals.append(Refusal("unavailable", shown))
+        logger.exception("Whether %r may see the topic %r could not be decided.", plan.viewer, name)
+        plan.refusals.append(Refusal("unavailable", shown))
+        if place is not None and place.text:
+            plan.kept_places.append(place.text)
     else:
-        place = UNREADABLE if cursor is None else cursor.get(topic.key)
-        return Request(topic, place, visible_from)
-    return None
+        plan.requests.append(Request(topic, place, visible_from))
 
 
 # -- who -------------------------------------------------------------------------------------------
@@ -183,7 +209,8 @@ def user_of_session(viewer: Viewer) -> Any:
     if viewer.session_key is None:
         from django.contrib.auth import get_user_model
 
-        return get_user_model()._default_manager.filter(pk=viewer.user_id).first()
+        user = get_user_model()._default_manager.filter(pk=viewer.user_id).first()
+        return user if user is not None and user.is_active else AnonymousUser()
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(viewer.session_key)
     return get_user(request)

@@ -7,7 +7,7 @@ the price of a thread per stream. Under WSGI it says that it cannot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -81,7 +81,7 @@ class BufferSink:
     """What waits for Django to take it."""
 
     def __init__(self) -> None:
-        self.on_taken = lambda: None
+        self.on_taken: Callable[[], None] = lambda: None
         self._chunks: list[bytes] = []
         self._size = 0
         self._something = asyncio.Event()

@@ -1,7 +1,7 @@
 """The tests' site with one mechanism switched off, for negative controls: a test that still passes
 against it proves nothing.
 
-``LIVE_TEST_BROKEN`` names what is off: ``back-pressure``, ``head-checks``, ``hold``, ``gap-detection``.
+``LIVE_TEST_BROKEN`` names what is off: ``back-pressure``, ``head-checks``, ``hold``.
 """
 
 from __future__ import annotations
@@ -9,35 +9,29 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from django_live.core import hub, runtime, subscribing
-from django_live.transports import hold
 from tests.asgi import application
+
+__all__ = ["application"]
 
 
 async def _nothing(*args: Any) -> None:
     """Does not do what it should."""
 
 
-def _take_whatever_comes(self: Any, feed: Any, epoch: str, events: Any) -> None:
-    entries = []
-    for event in events:
-        entries.append(feed.append(event))
-        for subscription in feed.live:
-            subscription.offset = event.offset - 1
-    self.hub.dispatch(feed, entries)
+def switch_off(mechanism: str) -> None:
+    """Called when tests.asgi has set Django up: only then can these be imported."""
+    from django_live.core.runtime import Runtime
+    from django_live.transports import hold
+
+    match mechanism:
+        case "back-pressure":
+            hold.register_producer = lambda send, sink: lambda: None
+        case "head-checks":
+            Runtime._check_heads = _nothing  # type: ignore[method-assign,assignment]
+        case "hold":
+            hold._Response._is_to_be_held = lambda self, message: False  # type: ignore[method-assign]
+        case unknown:
+            raise ValueError(f"LIVE_TEST_BROKEN={unknown!r} is not a mechanism")
 
 
-match os.environ["LIVE_TEST_BROKEN"]:
-    case "back-pressure":
-        hold.register_producer = lambda send, sink: lambda: None
-    case "head-checks":
-        runtime.Runtime._check_heads = _nothing  # type: ignore[method-assign]
-    case "hold":
-        hold._Response._is_to_be_held = lambda self, message: False  # type: ignore[method-assign]
-    case "gap-detection":
-        subscribing.Subscribing._take = _take_whatever_comes  # type: ignore[method-assign]
-        hub.Feed.prepend = lambda self, events: None  # type: ignore[method-assign]
-    case unknown:
-        raise ValueError(f"LIVE_TEST_BROKEN={unknown!r} is not a mechanism")
-
-__all__ = ["application"]
+switch_off(os.environ["LIVE_TEST_BROKEN"])

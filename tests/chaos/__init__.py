@@ -1,0 +1,1 @@
+"""Many processes, and faults on purpose."""

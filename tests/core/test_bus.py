@@ -1,0 +1,378 @@
+# ruff: noqa: ARG001 - what stands for somebody else's function takes its arguments
+"""Between loops, threads and processes: a layer that fails and comes back, groups that are left late."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from channels.layers import InMemoryChannelLayer, channel_layers
+
+from django_live.core import bus as bus_module
+from django_live.core.bus import Bus, envelopes, group_name, layer_in_force, read_envelope, send
+from django_live.core.events import Event
+from tests.core.fakes import until
+
+KEY = "0" * 32
+
+
+class FakeLayer:
+    """A channel layer of this process that can be switched off."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, set[str]] = {}
+        self.queues: dict[str, asyncio.Queue[Any]] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.down = False
+        self.idle: list[Exception] = []
+        self.on_discard: Callable[[str], Any] = lambda group: None
+
+    def _call(self, name: str, group: str = "") -> None:
+        self.calls.append((name, group))
+        if self.down:
+            raise ConnectionError("gone")
+
+    async def new_channel(self, prefix: str) -> str:
+        self._call("new_channel")
+        self.queues[prefix] = asyncio.Queue()
+        return prefix
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self._call("group_add", group)
+        self.groups.setdefault(group, set()).add(channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self._call("group_discard", group)
+        self.on_discard(group)
+        for _ in range(3):
+            await asyncio.sleep(0)  # others work meanwhile
+        self.groups.get(group, set()).discard(channel)
+
+    async def group_send(self, group: str, message: Any) -> None:
+        self._call("group_send", group)
+        for channel in self.groups.get(group, ()):
+            self.queues[channel].put_nowait(message)
+
+    async def receive(self, channel: str) -> Any:
+        if self.idle:
+            raise self.idle.pop()
+        message = await self.queues[channel].get()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def fail(self) -> None:
+        """Stop answering, and say so to who waits."""
+        self.down = True
+        for queue in self.queues.values():
+            queue.put_nowait(ConnectionError("gone"))
+
+    def restart(self) -> None:
+        """Come back, with no memory of groups."""
+        self.groups.clear()
+        self.down = False
+
+
+class Ear:
+    """A bus and what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.interruptions = 0
+        self.bus = Bus(self.heard.append, self._interrupted)
+
+    def _interrupted(self) -> None:
+        self.interruptions += 1
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Ear]:
+    ear = Ear()
+    tasks = ear.bus.start()
+    try:
+        yield ear
+        assert not any(task.done() for task in tasks), "the bus gave up"
+    finally:
+        ear.bus.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def layer(monkeypatch: pytest.MonkeyPatch) -> FakeLayer:
+    layer = FakeLayer()
+    monkeypatch.setitem(channel_layers.backends, "default", layer)
+    monkeypatch.setattr(bus_module, "LEAVE_AFTER", 0.02)
+    monkeypatch.setattr(bus_module, "LONGEST_BACKOFF", 0.06)
+    return layer
+
+
+@pytest.fixture
+def no_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_layers, "backends", {})
+
+
+def message(number: int = 1, key: str = KEY) -> Any:
+    (envelope,) = envelopes(key, "e1", [Event("said", str(number), number)])
+    return envelope
+
+
+# -- envelopes -------------------------------------------------------------------------------------
+
+
+def test_events_survive_the_journey() -> None:
+    events = [Event("said", '"a"', 7, "connection", 12.5, "key"), Event("said", "1", 8)]
+    (envelope,) = envelopes(KEY, "e1", events)
+    assert read_envelope(envelope) == (KEY, "e1", events)
+
+
+def test_messages_are_bounded_in_events_and_in_bytes() -> None:
+    many = list(envelopes(KEY, "e", [Event("said", "1", n) for n in range(250)]))
+    assert [len(envelope["events"]) for envelope in many] == [100, 100, 50]
+    large = "x" * (bus_module.MAX_MESSAGE_BYTES - 1)
+    assert len(list(envelopes(KEY, "e", [Event("said", large, n) for n in range(3)]))) == 3
+
+
+def test_group_names_are_what_every_layer_takes() -> None:
+    assert InMemoryChannelLayer().require_valid_group_name(group_name(KEY))
+
+
+# -- without a layer -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_layer")
+def test_without_a_layer_only_this_process_hears() -> None:
+    assert layer_in_force() is None
+
+
+def test_channels_own_layer_of_one_process_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(channel_layers.backends, "default", InMemoryChannelLayer())
+    assert layer_in_force() is None
+
+
+@pytest.mark.usefixtures("no_layer")
+def test_every_loop_of_a_process_hears_what_any_thread_sends() -> None:
+    heard: dict[str, list[int]] = {}
+    ready = threading.Barrier(3)
+    sent = threading.Event()
+
+    async def listen(name: str) -> None:
+        async with listening() as ear:
+            await ear.bus.join(KEY)
+            ready.wait(10)
+            await until(lambda: len(ear.heard) == 100)
+            heard[name] = [envelope["events"][0][0] for envelope in ear.heard]
+            await until(sent.is_set)
+
+    threads = [threading.Thread(target=asyncio.run, args=(listen(name),)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    ready.wait(10)
+    for number in range(100):
+        bus_module.send_local([message(number), message(number, key="1" * 32)])
+    sent.set()
+    for thread in threads:
+        thread.join(10)
+    assert heard == {"a": list(range(100)), "b": list(range(100))}
+
+
+@pytest.mark.usefixtures("no_layer")
+def test_a_loop_that_is_closed_is_no_trouble_for_the_others() -> None:
+    async def leave() -> None:
+        ear = Ear()
+        ear.bus.start()
+        await ear.bus.join(KEY)
+        kept.append(ear)
+
+    async def stay() -> list[Any]:
+        async with listening() as ear:
+            await ear.bus.join(KEY)
+            await send([message()])
+            await until(lambda: ear.heard)
+            return ear.heard
+
+    kept: list[Ear] = []
+    asyncio.run(leave())
+    assert asyncio.run(stay()) == [message()]
+    assert kept[0].heard == []
+
+
+@pytest.mark.usefixtures("no_layer")
+@pytest.mark.asyncio
+async def test_a_topic_that_was_left_is_not_heard() -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        ear.bus.leave(KEY)
+        bus_module.send_local([message()])
+        await ear.bus.join(KEY)
+        bus_module.send_local([message(2)])
+        await until(lambda: ear.heard)
+        assert ear.heard == [message(2)]
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_process_has_one_channel_and_a_group_per_topic(layer: FakeLayer) -> None:
+    async with listening() as ear:
+        await asyncio.gather(*(ear.bus.join(f"{n:032}") for n in range(20)))
+        await ear.bus.join(f"{1:032}")
+        assert [name for name, _ in layer.calls].count("new_channel") == 1
+        assert [name for name, _ in layer.calls].count("group_add") == 20
+        await send([message(1, f"{3:032}")])
+        await until(lambda: ear.heard)
+        assert [name for name, _ in layer.calls].count("group_send") == 1
+
+
+@pytest.mark.asyncio
+async def test_a_group_is_left_a_moment_after_its_last_reader(layer: FakeLayer) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        ear.bus.leave(KEY)
+        assert layer.groups[group_name(KEY)] == {"live"}
+        await until(lambda: not layer.groups[group_name(KEY)])
+
+
+@pytest.mark.asyncio
+async def test_a_reload_costs_no_group_message(
+    layer: FakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await ear.bus.join("1" * 32)
+        ear.bus.leave(KEY)
+        ear.bus.leave("1" * 32)
+        await ear.bus.join(KEY)
+        await until(lambda: ("group_discard", group_name("1" * 32)) in layer.calls)
+        assert layer.calls.count(("group_add", group_name(KEY))) == 1
+        assert ("group_discard", group_name(KEY)) not in layer.calls
+
+
+@pytest.mark.asyncio
+async def test_a_topic_that_is_joined_while_another_is_left_stays(layer: FakeLayer) -> None:
+    async with listening() as ear:
+        keys = ["1" * 32, "2" * 32]
+        for key in keys:
+            await ear.bus.join(key)
+
+        joining: list[asyncio.Future[None]] = []
+
+        def join_the_other(group: str) -> None:
+            other = keys[1] if group == group_name(keys[0]) else keys[0]
+            if other in ear.bus._leaving:
+                joining.append(asyncio.ensure_future(ear.bus.join(other)))
+
+        layer.on_discard = join_the_other
+        for key in keys:
+            ear.bus.leave(key)
+        await until(lambda: any(name == "group_discard" for name, _ in layer.calls))
+        await until(lambda: not ear.bus._leaving)
+        assert len(ear.bus._joined) == 1
+        ear.bus.leave(*ear.bus._joined)  # and the bus still works
+        await until(lambda: not ear.bus._joined)
+
+
+@pytest.mark.asyncio
+async def test_a_topic_that_is_joined_again_while_it_is_left_is_heard(layer: FakeLayer) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        layer.on_discard = lambda group: asyncio.ensure_future(ear.bus.join(KEY))
+        ear.bus.leave(KEY)
+        await until(lambda: layer.calls.count(("group_add", group_name(KEY))) > 1)
+        layer.on_discard = lambda group: None
+        await until(lambda: ear.interruptions)  # something may have been missed meanwhile
+        await send([message()])
+        await until(lambda: ear.heard)
+
+
+# -- outages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_layer_that_restarts_without_its_groups_is_heard_again(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        layer.fail()
+        await until(lambda: ear.bus._down_since is not None)
+        await ear.bus.join("1" * 32)  # joined while it is away
+        await asyncio.sleep(0.1)  # let it fail a few times: that must not fill the log
+        layer.restart()
+        await until(lambda: ear.bus._down_since is None)
+        assert ear.interruptions
+        await send([message(1), message(2, "1" * 32)])
+        await until(lambda: len(ear.heard) == 2)
+    warnings = [r.getMessage() for r in caplog.records if r.name == "django_live.bus"]
+    assert len(warnings) == 2
+    assert warnings[0].startswith("The channel layer does not answer (ConnectionError: gone)")
+    assert warnings[1].startswith("The channel layer answers again")
+
+
+@pytest.mark.asyncio
+async def test_a_layer_that_is_away_at_the_start_is_joined_when_it_comes(layer: FakeLayer) -> None:
+    layer.down = True
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        layer.restart()
+        await until(lambda: layer.groups.get(group_name(KEY)))
+        await send([message()])
+        await until(lambda: ear.heard)
+
+
+class TimeoutError(Exception):  # noqa: A001 - what redis-py calls its own
+    """None of Python's."""
+
+
+@pytest.mark.parametrize("error", [TimeoutError, asyncio.TimeoutError])
+@pytest.mark.asyncio
+async def test_an_idle_channel_is_no_outage(
+    layer: FakeLayer,
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bus_module, "SHORTEST_IDLE", 0.0)
+    layer.idle = [error() for _ in range(5)]
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await send([message()])
+        await until(lambda: ear.heard)
+    assert "does not answer" not in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_time_outs_that_come_at_once_are_an_outage_and_stop_nobody(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer.idle = [TimeoutError() for _ in range(3)]
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await send([message()])
+        await until(lambda: ear.heard)
+    assert "does not answer" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_message_that_cannot_be_handled_does_not_end_the_listening(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening() as ear:
+        heard = ear.heard
+
+        def handle(message: Any) -> None:
+            heard.append(message)
+            if len(heard) == 1:
+                raise ValueError
+
+        ear.bus._on_message = handle
+        await ear.bus.join(KEY)
+        await send([message(1), message(2)])
+        await until(lambda: len(heard) == 2)
+    assert "could not be handled" in caplog.text

@@ -1,0 +1,320 @@
+# ruff: noqa: ARG001 - what stands for somebody else's function takes its arguments
+"""Commands reach every process, also without the bus; who may no longer see something stops seeing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_live.core.control import Control, ControlTopic
+from django_live.core.events import Draft
+from django_live.core.topics import History, Topic, Viewer, registry
+from tests.core.fakes import (
+    FakeSink,
+    Process,
+    ScriptedLog,
+    SteppedLoop,
+    events_of,
+    kinds_of,
+    publish,
+    send,
+)
+
+
+class SomeUser:
+    def __init__(self, pk: int, *, is_active: bool = True) -> None:
+        self.pk = pk
+        self.is_active = is_active
+
+
+USERS: dict[str, Any] = {}
+ALLOWED: dict[str, Any] = {}
+
+with registry.isolated():
+
+    class Guarded(Topic):
+        pattern = "guarded/<int:pk>"
+        history = History()
+        asked: list[tuple[Any, Any]] = []
+
+        def can_subscribe(self, viewer: Viewer) -> Any:
+            self.asked.append((self.kwargs["pk"], viewer.user_id))
+            allowed = ALLOWED.get(self.name, True)
+            return allowed(viewer) if callable(allowed) else allowed
+
+
+def load(viewer: Viewer) -> Any:
+    found = USERS.get(viewer.user_id or "")
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> None:
+    USERS.clear()
+    ALLOWED.clear()
+    Guarded.asked = []
+
+
+ONE, TWO = Guarded(pk=1), Guarded(pk=2)
+
+
+@pytest.fixture
+def join(process: Process, stepped: SteppedLoop) -> Callable[..., FakeSink]:
+    def join(*topics: Topic, pk: int | None = None, **who: Any) -> FakeSink:
+        if pk is not None:
+            USERS.setdefault(str(pk), SomeUser(pk))
+            who["user_id"] = str(pk)
+        sink = process.connect(*topics, viewer=Viewer(source=load, **who))
+        stepped.settle()
+        sink.take()
+        return sink
+
+    return join
+
+
+@pytest.fixture
+def listening(process: Process, stepped: SteppedLoop) -> Process:
+    process.spawn(process.control.listen())
+    stepped.settle()
+    return process
+
+
+def check(process: Process, stepped: SteppedLoop) -> None:
+    connections = list(process.hub.connections.values())
+    stepped.run_until_complete(process.control.check(connections))
+
+
+def command(log: ScriptedLog, name: str, selection: dict[str, str], *processes: Process) -> None:
+    appended = log.append(ControlTopic(), [Draft(name, json.dumps(selection))])
+    send(ControlTopic(), appended, *processes)
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selection", "gone"),
+    [
+        ({"user": "1"}, {"a", "b"}),
+        ({"session": "s1"}, {"a"}),
+        ({"topic": TWO.key}, {"b", "c"}),
+        ({"user": "1", "topic": TWO.key}, {"b"}),
+        ({"user": "9"}, set()),
+    ],
+)
+def test_a_disconnect_meets_whom_it_names(
+    listening: Process, log: ScriptedLog, join: Any, selection: Any, gone: set[str]
+) -> None:
+    sinks = {
+        "a": join(ONE, pk=1, session_key="s1"),
+        "b": join(TWO, pk=1, session_key="s2"),
+        "c": join(ONE, TWO, pk=2, session_key="s3"),
+    }
+    command(log, "disconnect", selection, listening)
+    listening.bus.deliver_all()
+    assert {name for name, sink in sinks.items() if sink.ended} == gone
+    for name in gone:
+        frames = sinks[name].take()
+        assert kinds_of(frames) == ["error", "goodbye"]
+        assert frames[0].parts == ["", "disconnected"]
+
+
+def test_one_connection_is_disconnected_by_its_id(
+    listening: Process, log: ScriptedLog, join: Any
+) -> None:
+    sinks = [join(ONE, pk=1) for _ in range(3)]
+    command(log, "disconnect", {"connection": sinks[1].connection.id}, listening)
+    listening.bus.deliver_all()
+    assert [sink.ended for sink in sinks] == [False, True, False]
+
+
+def test_a_command_that_the_bus_lost_is_found_in_the_log(
+    listening: Process, log: ScriptedLog, join: Any, stepped: SteppedLoop
+) -> None:
+    sink = join(ONE, pk=1)
+    command(log, "disconnect", {"user": "1"}, listening)
+    listening.bus.inbox.clear()
+    assert not sink.ended, "the control: nobody told this process"
+    stepped.do(listening.check_heads())
+    assert sink.ended
+
+
+def test_commands_that_cannot_be_had_any_more_make_everybody_prove_themselves(
+    listening: Process, log: ScriptedLog, join: Any, stepped: SteppedLoop
+) -> None:
+    sink = join(ONE, pk=1)
+    ALLOWED[ONE.name] = False
+    for _ in range(3):
+        command(log, "recheck", {"user": "1"})
+    log.trim_to(ControlTopic(), 3)
+    log.append(ControlTopic(), [Draft("recheck", json.dumps({"user": "7"}))])
+    stepped.do(listening.check_heads())
+    wait_for(stepped, lambda: sink.ended)
+    assert sink.take()[0].parts == [ONE.name, "revoked"]
+
+
+def wait_for(stepped: SteppedLoop, condition: Callable[[], Any]) -> None:
+    """Hooks run in threads: turn until they are done."""
+    import time
+
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        stepped.turn()
+
+
+def test_a_process_that_could_not_listen_asks_everybody_once_it_can(
+    process: Process, log: ScriptedLog, join: Any, stepped: SteppedLoop
+) -> None:
+    sink = join(ONE, pk=1)
+    log.down = True
+    process.spawn(process.control.listen())
+    for _ in range(5):
+        stepped.advance(1.0)
+    assert Guarded.asked == [], "while the store is away nothing is asked again and again"
+    ALLOWED[ONE.name] = False
+    log.down = False
+    stepped.advance(1.0)
+    wait_for(stepped, lambda: sink.ended)
+
+
+def test_a_command_of_a_later_release_is_passed_by(
+    listening: Process, log: ScriptedLog, join: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = join(ONE, pk=1)
+    command(log, "dance", {}, listening)
+    command(log, "disconnect", {"user": "1"}, listening)
+    listening.bus.deliver_all()
+    assert "'dance', unknown here" in caplog.text
+    assert sink.ended
+
+
+def test_a_command_between_the_decision_and_the_opening_is_not_lost(
+    process: Process, join: Any
+) -> None:
+    """A view decided, then the user was signed out, then the stream was opened."""
+    import time
+
+    decided = time.monotonic()
+    process.control.carry_out("disconnect", {"user": "1"})
+    late, other = join(ONE, pk=1), join(ONE, pk=2)
+    assert not late.ended, "the control: it was not there when the command came"
+    for sink in (late, other):
+        process.control.catch_up(sink.connection, decided)
+    assert late.ended
+    assert not other.ended
+
+
+def test_a_command_from_before_the_decision_is_no_reason(process: Process, join: Any) -> None:
+    import time
+
+    process.control.carry_out("disconnect", {"user": "1"})
+    decided = time.monotonic()
+    sink = join(ONE, pk=1)
+    process.control.catch_up(sink.connection, decided)
+    assert not sink.ended
+
+
+# -- asking again ----------------------------------------------------------------------------------
+
+
+def test_a_permission_that_is_gone_is_revoked_within_the_pass(
+    process: Process, join: Any, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sink = join(ONE, TWO, pk=1)
+    check(process, stepped)
+    assert sink.take() == []
+    ALLOWED[ONE.name] = False
+    check(process, stepped)
+    (frame,) = sink.take()
+    assert frame.kind == "error"
+    assert frame.parts == [ONE.name, "revoked"]
+    publish(log, ONE, "secret", process)
+    publish(log, TWO, "the other goes on", process)
+    process.bus.deliver_all()
+    assert events_of(sink.take()) == ["the other goes on"]
+
+
+def test_each_user_and_topic_is_asked_once_however_many_streams_there_are(
+    process: Process, join: Any, stepped: SteppedLoop
+) -> None:
+    for pk in (1, 2):
+        for _ in range(20):
+            join(ONE, pk=pk)
+    check(process, stepped)
+    assert sorted(Guarded.asked) == [(1, "1"), (1, "2")]
+
+
+def test_tokens_with_other_scopes_are_other_viewers(
+    process: Process, join: Any, stepped: SteppedLoop
+) -> None:
+    wide = join(ONE, pk=1, scopes=frozenset({"orders"}))
+    narrow = join(ONE, pk=1, scopes=frozenset())
+    tenant = join(ONE, pk=1, scopes=frozenset({"orders"}), namespace="other")
+    ALLOWED[ONE.name] = lambda viewer: "orders" in viewer.scopes and not viewer.namespace
+    check(process, stepped)
+    assert [sink.ended for sink in (wide, narrow, tenant)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "now", [None, SomeUser(1, is_active=False), SomeUser(2)], ids=["deleted", "inactive", "other"]
+)
+def test_a_user_who_is_gone_is_signed_out(
+    process: Process, join: Any, stepped: SteppedLoop, now: Any
+) -> None:
+    sink, visitor = join(ONE, pk=1), join(ONE)
+    USERS["1"] = now
+    check(process, stepped)
+    assert sink.ended
+    assert sink.take()[0].parts == ["", "signed-out"]
+    assert not visitor.ended
+
+
+def test_a_permission_that_cannot_be_decided_fails_closed(
+    process: Process, join: Any, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sink = join(ONE, TWO, pk=1)
+
+    def fails(viewer: Viewer) -> bool:
+        raise RuntimeError("the database is away")
+
+    ALLOWED[ONE.name] = fails
+    check(process, stepped)
+    (frame,) = sink.take()
+    assert frame.parts == [ONE.name, "unavailable"], "the client may come back, and is asked anew"
+    publish(log, ONE, "secret", process)
+    process.bus.deliver_all()
+    assert sink.take() == []
+
+
+def test_nobody_can_subscribe_to_the_commands() -> None:
+    assert ControlTopic().can_subscribe(Viewer()) is False
+    assert ControlTopic().can_send(Viewer()) is False
+
+
+def test_checks_run_a_few_at_a_time(process: Process, join: Any, stepped: SteppedLoop) -> None:
+    running = most = 0
+
+    def slow(viewer: Viewer) -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        running -= 1
+        return True
+
+    ALLOWED[ONE.name] = slow
+    for pk in range(50):
+        join(ONE, pk=pk)
+    check(process, stepped)
+    assert len(Guarded.asked) == 50
+    assert most <= 16
+
+
+def test_control_starts_with_nothing_to_catch_up_on(process: Process) -> None:
+    assert isinstance(process.control, Control)
+    assert not process.control._recent

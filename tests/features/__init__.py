@@ -1,0 +1,1 @@
+"""features/, one by one, through the front door."""

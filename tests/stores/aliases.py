@@ -1,0 +1,75 @@
+"""A second database alias for a test, with django_live's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.core.management import call_command
+from django.db import connections
+
+from tests.support.databases import postgresql_database
+from tests.support.postgres_url import PostgresServer
+
+ELSEWHERE = "elsewhere"
+
+
+class _WithOneMore(dict[str, dict[str, object]]):
+    """`settings.DATABASES` with one more, which whoever lists them does not see: pytest-django would
+    neither create nor allow it."""
+
+    more: dict[str, object]
+
+    def __contains__(self, alias: object) -> bool:
+        return alias == ELSEWHERE or super().__contains__(alias)
+
+    def __missing__(self, alias: str) -> dict[str, object]:
+        if alias == ELSEWHERE:
+            return self.more
+        raise KeyError(alias)
+
+
+@contextmanager
+def alias_elsewhere(database: Mapping[str, object]) -> Iterator[str]:
+    """The alias "elsewhere" for this database, migrated; its name."""
+    before = connections.settings
+    settings = _WithOneMore(before)
+    settings.more = connections.configure_settings({"default": dict(database)})["default"]
+    connections.settings = settings
+    try:
+        call_command("migrate", "django_live", database=ELSEWHERE, verbosity=0)
+        yield ELSEWHERE
+    finally:
+        connections[ELSEWHERE].close()
+        del connections[ELSEWHERE]
+        connections.settings = before
+
+
+def sqlite_at(path: Path) -> dict[str, object]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+    }
+
+
+@contextmanager
+def postgresql_elsewhere(**options: object) -> Iterator[str]:
+    """The alias "elsewhere" for a new PostgreSQL database."""
+    server = PostgresServer.from_environment()
+    with (
+        postgresql_database() as name,
+        alias_elsewhere(
+            {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": name,
+                "USER": server.user,
+                "PASSWORD": server.password,
+                "HOST": server.host,
+                "PORT": server.port,
+                "OPTIONS": options,
+            }
+        ) as alias,
+    ):
+        yield alias

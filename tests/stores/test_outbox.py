@@ -1,0 +1,273 @@
+"""What is particular to the outbox in the project's database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time as real_time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from django_live.core.events import Draft
+from django_live.core.log import Appended, get_log
+from django_live.core.outbox import Entry, Numbered
+from django_live.core.topics import Topic
+from django_live.exceptions import StoreError
+from django_live.models import Head, PendingEvent, StoredEvent
+from django_live.stores.heads import lock_heads
+from django_live.stores.memory import MemoryLog
+from django_live.stores.outbox import DatabaseOutbox
+from tests.stores.aliases import postgresql_elsewhere
+from tests.support.requirements import requires
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+
+PLENTY = 10_000_000
+USING = "default"
+
+
+@pytest.fixture
+def outbox() -> DatabaseOutbox:
+    return DatabaseOutbox()
+
+
+def entry(topic: Topic, text: str = "x") -> Entry:
+    return Entry(topic, Draft(type="said", data=f'"{text}"'))
+
+
+def commit(outbox: DatabaseOutbox, *entries: Entry, using: str = USING) -> None:
+    with transaction.atomic(using):
+        outbox.add(entries, using)
+
+
+def kept(topic: Topic) -> list[str]:
+    return [event.data for event in get_log().read(topic, 0, PLENTY, PLENTY).events]
+
+
+# -- how many statements ---------------------------------------------------------------------------
+
+
+def _statements(captured: CaptureQueriesContext) -> list[str]:
+    ignored = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    return [q["sql"] for q in captured.captured_queries if not q["sql"].startswith(ignored)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_statements_of_a_publish(outbox: DatabaseOutbox, room: Topic) -> None:
+    connection = connections[USING]
+    locking = 1 if connection.features.has_select_for_update else 2
+    list(outbox.number([room], USING, also=[entry(room)]))
+    with CaptureQueriesContext(connection) as inside:
+        commit(outbox, entry(room), entry(room))
+    assert len(_statements(inside)) == 1
+    with CaptureQueriesContext(connection) as after:
+        list(outbox.number([room], USING))
+    assert len(_statements(after)) == locking + 4
+    with CaptureQueriesContext(connection) as alone:
+        list(outbox.number([room], USING, also=[entry(room)]))
+    assert len(_statements(alone)) == locking + 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_callers_transaction_never_touches_a_head(outbox: DatabaseOutbox, room: Topic) -> None:
+    with CaptureQueriesContext(connections[USING]) as captured:
+        commit(outbox, entry(room))
+    assert not [sql for sql in _statements(captured) if Head._meta.db_table in sql]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_quiet_sweep_is_one_query(outbox: DatabaseOutbox) -> None:
+    with CaptureQueriesContext(connections[USING]) as captured:
+        assert list(outbox.sweep(USING)) == []
+    assert len(captured) == 1
+
+
+# -- in a TestCase ---------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("store", ["memory", "database"])
+def test_a_test_case_can_number_in_its_own_transaction(
+    outbox: DatabaseOutbox,
+    room: Topic,
+    store: str,
+    settings: Settings,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    settings.DJANGO_LIVE = {"STORE": store}
+    batches: list[Numbered] = []
+    with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
+        outbox.add([entry(room, "a"), entry(room, "b")], USING)
+        transaction.on_commit(lambda: batches.extend(outbox.number([room], USING)))
+    assert kept(room) == ['"a"', '"b"']
+    assert [event.offset for event in batches[0].appended.events] == [1, 2]
+    assert list(outbox.sweep(USING)) == []
+
+
+# -- a log that is elsewhere, and fails ------------------------------------------------------------
+
+
+class UnreliableLog(MemoryLog):
+    """Fails as it is told to, before or after it has appended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    def append(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "before":
+            raise StoreError("not reachable")
+        appended = super().append(topic, drafts)
+        if fault == "after":
+            raise ConnectionResetError("nobody knows whether it arrived")
+        return appended
+
+
+@pytest.fixture
+def unreliable(settings: Settings) -> UnreliableLog:
+    settings.DJANGO_LIVE = {"STORE": f"{__name__}.UnreliableLog"}
+    log = get_log()
+    assert isinstance(log, UnreliableLog)
+    return log
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_what_a_log_did_not_take_is_taken_later_once(
+    outbox: DatabaseOutbox,
+    room: Topic,
+    unreliable: UnreliableLog,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unreliable.faults = [fault, fault]
+    commit(outbox, entry(room, "a"), entry(room, "b"))
+    with caplog.at_level(logging.WARNING, "django_live"):
+        assert list(outbox.number([room], USING)) == []
+        assert list(outbox.number([room], USING, also=[entry(room, "c")])) == []
+    assert "left to the sweep" in caplog.text
+    assert PendingEvent.objects.count() == 3
+    (batch,) = outbox.sweep(USING)
+    assert [event.data for event in batch.appended.events] == ['"a"', '"b"', '"c"']
+    assert kept(room) == ['"a"', '"b"', '"c"']
+    assert PendingEvent.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_topics_fault_is_not_anothers(
+    outbox: DatabaseOutbox, room: Topic, room_class: type[Topic], unreliable: UnreliableLog
+) -> None:
+    other = room_class(title="kitchen")
+    unreliable.faults = ["before"]
+    commit(outbox, entry(room), entry(other))
+    assert [batch.topic for batch in outbox.number([room, other], USING)] == [other]
+    assert [batch.topic for batch in outbox.sweep(USING)] == [room]
+
+
+# -- a topic that somebody else numbers ------------------------------------------------------------
+
+
+@pytest.fixture
+def postgresql(settings: Settings, transactional_db: None) -> Iterator[str]:  # noqa: ARG001
+    """The alias of a PostgreSQL database that holds log and outbox."""
+    with postgresql_elsewhere() as alias:
+        settings.DJANGO_LIVE = {"DATABASE": alias, "NUMBERING_WAIT": 0.15}
+        yield alias
+
+
+@contextmanager
+def somebody_numbers(topic: Topic, using: str) -> Iterator[threading.Event]:
+    """Another thread holds the topic's head until the block, or the event it gives, ends it."""
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic(using):
+            assert lock_heads(using, [topic.key])
+            held.set()
+            enough.wait(10)
+        connections[using].close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    try:
+        yield enough
+    finally:
+        enough.set()
+        thread.join(10)
+
+
+@requires("postgresql")
+def test_a_stuck_numberer_costs_a_publisher_a_bounded_time(
+    outbox: DatabaseOutbox, room: Topic, postgresql: str
+) -> None:
+    list(outbox.number([room], postgresql, also=[entry(room, "0")]))
+    commit(outbox, entry(room, "1"), using=postgresql)
+    with somebody_numbers(room, postgresql):
+        began = real_time.monotonic()
+        assert list(outbox.number([room], postgresql)) == []
+        assert list(outbox.number([room], postgresql, also=[entry(room, "2")])) == []
+        assert 0.3 <= real_time.monotonic() - began < 2
+        assert list(outbox.sweep(postgresql)) == []
+        with pytest.raises(StoreError, match="lobby"):
+            get_log().append(room, [])
+    (batch,) = outbox.sweep(postgresql)
+    assert [event.data for event in batch.appended.events] == ['"1"', '"2"']
+
+
+@requires("postgresql")
+def test_a_sweep_passes_by_what_is_being_numbered(
+    outbox: DatabaseOutbox, room: Topic, room_class: type[Topic], postgresql: str
+) -> None:
+    other = room_class(title="kitchen")
+    for topic in (room, other):
+        list(outbox.number([topic], postgresql, also=[entry(topic)]))
+    commit(outbox, entry(room), entry(other), using=postgresql)
+    with somebody_numbers(room, postgresql):
+        assert [batch.topic for batch in outbox.sweep(postgresql)] == [other]
+        commit(outbox, entry(other), using=postgresql)
+        assert [batch.topic for batch in outbox.number([room, other], postgresql)] == [other]
+    assert [batch.topic for batch in outbox.sweep(postgresql)] == [room]
+
+
+@requires("postgresql")
+def test_a_publisher_goes_on_as_soon_as_the_other_is_done(
+    outbox: DatabaseOutbox, room: Topic, postgresql: str, settings: Settings
+) -> None:
+    settings.DJANGO_LIVE = {"DATABASE": postgresql, "NUMBERING_WAIT": 10.0}
+    list(outbox.number([room], postgresql, also=[entry(room)]))
+    with somebody_numbers(room, postgresql) as enough:
+        threading.Timer(0.05, enough.set).start()
+        began = real_time.monotonic()
+        (batch,) = outbox.number([room], postgresql, also=[entry(room, "own")])
+        assert real_time.monotonic() - began < 2
+    assert [event.offset for event in batch.appended.events] == [2]
+
+
+@requires("postgresql")
+def test_a_publisher_whose_rows_another_took_goes_on_at_once(
+    outbox: DatabaseOutbox, room: Topic, postgresql: str, settings: Settings
+) -> None:
+    settings.DJANGO_LIVE = {"DATABASE": postgresql, "NUMBERING_WAIT": 10.0}
+    list(outbox.number([room], postgresql, also=[entry(room)]))
+    commit(outbox, entry(room), using=postgresql)
+
+    def take() -> None:
+        PendingEvent.objects.using(postgresql).all().delete()
+        connections[postgresql].close()
+
+    with somebody_numbers(room, postgresql):
+        taker = threading.Timer(0.05, take)
+        taker.start()
+        began = real_time.monotonic()
+        assert list(outbox.number([room], postgresql)) == []
+        assert real_time.monotonic() - began < 2
+        taker.join()
+    assert StoredEvent.objects.using(postgresql).count() == 1

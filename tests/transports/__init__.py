@@ -1,0 +1,1 @@
+"""How events leave: held responses, frames, draining."""
