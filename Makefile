@@ -19,7 +19,7 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-client lint format docs client clean
+.PHONY: help demo test test-client test-postgresql lint format docs client clean
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,16 @@ demo: $(DEMO_READY) ## a live site with example data, ready to click
 
 test: $(DEV_READY) test-client ## run every test this machine can run, and name the others
 	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgresql)
+
+# The contracts once more: on SQLite they ran with everything else.
+test-postgresql: $(DEV_READY)
+	@if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("postgresql"))'; then \
+	  echo "Stores, outbox and changes on PostgreSQL …"; \
+	  LIVE_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contracts tests/stores tests/features; \
+	else case ",$$LIVE_REQUIRE," in \
+	  *,all,*|*,postgresql,*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no PostgreSQL"; exit 1;; \
+	  *) echo "Left out: stores, outbox and changes on PostgreSQL (there is none here)";; esac; fi
 
 ifdef HAVE_NPM
 test-client: $(CLIENT_READY)

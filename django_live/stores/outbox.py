@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from django.db import DatabaseError, connections
-from django.db.models import Max, Min
+from django.db.models import Max, Min, Q
 
 from ..core.events import Draft, Event
 from ..core.log import Appended, EventLog, get_log
@@ -30,6 +30,11 @@ logger = logging.getLogger("django_live.outbox")
 
 BATCH = 400
 """Rows that one transaction numbers."""
+BATCH_BYTES = 1024 * 1024
+"""Data that one transaction numbers, unless a single row is larger: numbering 400 rows of 16 kB grew
+a server by 20 MB, and rows may be larger."""
+FIRST_ROWS = 16
+"""Rows that are asked for before it is known how large they are. Most commits have fewer."""
 TOPICS_PER_SWEEP = 50
 """Topics that one transaction of the sweep may hold."""
 TOPICS_AT_ONCE = 200
@@ -156,8 +161,7 @@ class _Numberer:
         def work(heads: dict[str, Head]) -> _Batch | None:
             if also and len(heads) < len(topics):
                 return None
-            rows = _oldest_rows(heads.keys(), self.using)
-            is_full = len(rows) == BATCH
+            rows, is_full = _oldest_rows(heads.keys(), self.using)
             drafts: dict[str, list[Draft]] = {}
             for row in rows:
                 drafts.setdefault(row.topic_key, []).append(_draft(row))
@@ -207,10 +211,10 @@ class _NumbererElsewhere(_Numberer):
         (topic,) = topics.values()
 
         def work(locks: dict[str, Head]) -> _Batch:
-            rows = _oldest_rows([topic.key] if locks else [], self.using)
+            rows, is_full = _oldest_rows([topic.key] if locks else [], self.using)
             numbered = [Numbered(topic, self._append(topic, rows))] if rows else []
             delete_ids(PendingEvent, [row.id for row in rows], self.using)
-            return _Batch(numbered, frozenset(topics if locks else ()), len(rows) == BATCH)
+            return _Batch(numbered, frozenset(topics if locks else ()), is_full)
 
         try:
             return with_heads(self.using, self.locks(topics), work)
@@ -285,12 +289,26 @@ def _topic_of(row: PendingEvent) -> Topic | None:
         return None
 
 
-def _oldest_rows(keys: Collection[str], using: str) -> list[PendingEvent]:
-    """A plain SELECT after the heads are locked: it sees all that was committed before its own
-    transaction wrote the youngest row it sees, so rows of one topic come in the order of commits
-    wherever commits had to wait for each other."""
-    rows = PendingEvent.objects.using(using).filter(topic_key__in=list(keys))
-    return list(rows.order_by("topic_key", "id")[:BATCH])
+def _oldest_rows(keys: Collection[str], using: str) -> tuple[list[PendingEvent], bool]:
+    """The oldest rows of these topics, and whether there may be more.
+
+    Plain SELECTs after the heads are locked: they see all that was committed before its own
+    transaction wrote the youngest row they see, so rows of one topic come in the order of commits
+    wherever commits had to wait for each other.
+    """
+    pending = PendingEvent.objects.using(using).filter(topic_key__in=list(keys))
+    pending = pending.order_by("topic_key", "id")
+    rows = list(pending[:FIRST_ROWS])
+    if len(rows) < FIRST_ROWS:
+        return rows, False
+    average = sum(len(row.data) for row in rows) // len(rows) + 1
+    room = min(BATCH, BATCH_BYTES // average) - len(rows)
+    if room <= 0:
+        return rows, True
+    last = rows[-1]
+    later = Q(topic_key=last.topic_key, id__gt=last.id) | Q(topic_key__gt=last.topic_key)
+    more = list(pending.filter(later)[:room])
+    return rows + more, len(more) == room
 
 
 def _newest(topics: Mapping[str, Topic], using: str) -> int:

@@ -1,0 +1,74 @@
+"""Processes that take turns at a lease: `python -m tests.stores.lease_workers JSON`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import django
+
+django.setup()
+
+from django_live.core.state import Lease, get_state  # noqa: E402
+
+NAME = "rounds"
+PATIENCE = 60.0
+
+
+def acquire(holder: str, ttl: float) -> Lease | None:
+    return get_state().acquire(NAME, holder, ttl)
+
+
+def look_and_then_take(holder: str, ttl: float) -> Lease | None:
+    """What a lease would be without a store that decides: the control."""
+    state = get_state()
+    if state.items(NAME).entries:
+        return None
+    time.sleep(0.005)
+    token = state.set(NAME, {holder: ""}, ttl=ttl).version
+    return Lease(holder, token, ttl)
+
+
+def give_back(lease: Lease, *, properly: bool) -> None:
+    if properly:
+        get_state().release(NAME, lease.token)
+    else:
+        get_state().delete(NAME, [lease.holder])
+
+
+def note(journal: Path, line: str) -> None:
+    """One write of one line: lines of processes do not mix."""
+    with journal.open("ab", buffering=0) as file:
+        file.write(f"{line}\n".encode())
+
+
+def take_turns(journal: str, turns: int, ttl: float, mechanism: str, dies: bool) -> None:
+    """Have the lease this often, telling when it is had and when no more; at the end, die with it."""
+    properly = mechanism == "lease"
+    take = acquire if properly else look_and_then_take
+    deadline = time.monotonic() + PATIENCE
+    done = 0
+    while done < turns:
+        if time.monotonic() > deadline:
+            sys.exit("the lease was not free for too long")
+        lease = take(f"process {os.getpid()}", ttl)
+        if lease is None:
+            time.sleep(random.uniform(0, 0.01))
+            continue
+        note(Path(journal), f"has {lease.token}")
+        done += 1
+        if dies and done == turns:
+            note(Path(journal), f"dies {lease.token}")
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(random.uniform(0, 0.005))
+        note(Path(journal), f"had {lease.token}")
+        give_back(lease, properly=properly)
+
+
+if __name__ == "__main__":
+    take_turns(**json.loads(sys.argv[1]))
