@@ -24,7 +24,8 @@ class MalformedCursor(LiveError):
 
 
 class StoreError(LiveError):
-    """The store could not do what was asked; nothing of it happened."""
+    """The store could not do what was asked; nothing of it happened, unless the message says that it
+    may have: a store on the network whose answer did not come."""
 
 
 class MapFull(StoreError):

@@ -1,0 +1,350 @@
+"""The log in Redis: a stream per topic, its head beside it, and one script per act.
+
+A script runs as a whole while nothing else does, so offsets are contiguous and become visible in
+order. All keys of a topic carry its digest in braces, so in a cluster they share a slot, and no script
+touches two topics.
+
+Every topic gets an epoch of its own as soon as somebody asks for its head. So a flush, a restart
+without persistence, an evicted or expired head each begin a life that is unknown to every earlier one,
+and no key has to stay for ever: events expire with their history, heads ``REMEMBERED`` after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import secrets
+import sys
+from base64 import urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+from ..core.events import Draft, Event, Position
+from ..core.log import Appended, EventLog, Head, Page
+from ..core.topics import History, Topic, registry
+from ..exceptions import InvalidTopic
+from . import clock
+from .clock import microseconds, words_for_now
+from .epochs import new_epoch
+from .redis_client import Command, Plan, RedisClient, Script, repeatable
+
+logger = logging.getLogger("django_live.redis")
+
+REMEMBERED = timedelta(days=30)
+"""How long an epoch outlives the topic's events, and the last look at its head."""
+RENEWED = timedelta(days=1)
+"""How often a head that is only looked at lives on."""
+UNDECLARED = History(events=2**53, age=timedelta(days=1))
+"""What is kept of topics that this process does not know; another one may, during a deploy."""
+KNOWN_TOPICS = 4096
+"""Topics of which a process remembers what it appended last."""
+SCANNED_AT_ONCE = 500
+_LONGEST = timedelta(days=3650)
+"""Redis refuses to keep a key for thousands of years."""
+
+
+class RedisLog(EventLog):
+    """Events in the Redis of ``DJANGO_LIVE["REDIS_URL"]``."""
+
+    shared = True
+    uses_outbox = False
+
+    def __init__(self) -> None:
+        self._redis = RedisClient()
+        self._newest: OrderedDict[str, Position] = OrderedDict()
+
+    def append(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
+        return self._redis.run(self._append(topic, drafts))
+
+    async def aappend(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
+        return await self._redis.arun(self._append(topic, drafts))
+
+    def read(self, topic: Topic, after: int, limit: int, max_bytes: int) -> Page:
+        return self._redis.run(self._read(topic, after, limit, max_bytes))
+
+    async def aread(self, topic: Topic, after: int, limit: int, max_bytes: int) -> Page:
+        return await self._redis.arun(self._read(topic, after, limit, max_bytes))
+
+    def heads(self, topics: Sequence[Topic]) -> dict[str, Head]:
+        return self._redis.run(self._heads(topics))
+
+    async def aheads(self, topics: Sequence[Topic]) -> dict[str, Head]:
+        return await self._redis.arun(self._heads(topics))
+
+    def positions(self, topics: Sequence[Topic], at: float) -> dict[str, Position]:
+        return self._redis.run(self._positions(topics, at))
+
+    def begin_epoch(self, topic: Topic, seen: Head) -> Head:
+        return self._redis.run(self._begin_epoch(topic, seen))
+
+    async def abegin_epoch(self, topic: Topic, seen: Head) -> Head:
+        return await self._redis.arun(self._begin_epoch(topic, seen))
+
+    def trim(self, *, limit: int = 500) -> int:
+        return self._redis.run(self._trim(limit))
+
+    async def atrim(self, *, limit: int = 500) -> int:
+        return await self._redis.arun(self._trim(limit))
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def _append(self, topic: Topic, drafts: Sequence[Draft]) -> Plan[Appended]:
+        marked = _marked(drafts)
+        while True:
+            known = self._newest.get(topic.key, Position("", 0))
+            append = self._append_command(topic, marked, known)
+            (reply,) = yield [append]
+            if reply[0] == 0:
+                *_, reply = yield [self._ensure_command(topic), append]
+            if reply[0] == 1:
+                appended = _appended(marked, reply)
+                self._remember(topic, Position(appended.epoch, reply[2]))
+                return appended
+            if reply[0] == -1:
+                yield from self._report_loss(topic, known)
+
+    def _append_command(
+        self, topic: Topic, marked: Sequence[tuple[Draft, str]], known: Position
+    ) -> Command:
+        history = topic.history or UNDECLARED
+        age = _bounded(history.age)
+        words = [
+            *(words_for_now(), known.epoch, known.offset),
+            *(history.events, microseconds(age.total_seconds())),
+            # An eighth more, so that the expiry need not be renewed with every event.
+            *(_milliseconds(age * 9 / 8), _milliseconds(age + REMEMBERED)),
+        ]
+        events = [
+            word for draft, mark in marked for word in (draft.type, draft.data, draft.exclude, mark)
+        ]
+        keys = self._keys(topic.key)
+        once = _scripts().append.once(keys, *words, 0, *events)
+        return once._replace(again=_scripts().append.words(keys, *words, 1, *events))
+
+    def _remember(self, topic: Topic, newest: Position) -> None:
+        """So that this process notices with its next append when the log was set back."""
+        self._newest[topic.key] = newest
+        if len(self._newest) > KNOWN_TOPICS:
+            self._newest.popitem(last=False)
+
+    def _report_loss(self, topic: Topic, known: Position) -> Plan[None]:
+        logger.error(
+            "Redis lost events of %s: it ends before %d, which was appended here (a restart from "
+            "an old dump, a failover). Its readers are reset.",
+            topic.name,
+            known.offset,
+        )
+        self._newest.pop(topic.key, None)
+        yield from self._begin_epoch(topic, Head(known.epoch, known.offset))
+
+    def _begin_epoch(self, topic: Topic, seen: Head) -> Plan[Head]:
+        begin = _scripts().begin_epoch.repeatable(
+            self._keys(topic.key), seen.epoch, seen.last, new_epoch()
+        )
+        (reply,) = yield [begin]
+        if not reply[0]:
+            return (yield from self._born([topic]))[topic.key]
+        return _head(reply[1:])
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _read(self, topic: Topic, after: int, limit: int, max_bytes: int) -> Plan[Page]:
+        read = _scripts().read.repeatable(
+            self._keys(topic.key), after, min(limit, sys.maxsize), max_bytes
+        )
+        (reply,) = yield [read]
+        if not reply[0]:
+            return Page((yield from self._born([topic]))[topic.key], [])
+        events = [_event(*row) for row in zip(reply[4::2], reply[5::2], strict=True)]
+        return Page(_head(reply[1:4]), events)
+
+    def _heads(self, topics: Sequence[Topic]) -> Plan[dict[str, Head]]:
+        if not topics:
+            return {}
+        keys = [self._keys(topic.key) for topic in topics]
+        replies = yield [
+            command
+            for head, stream, _ in keys
+            for command in (
+                repeatable("HMGET", head, "e", "l", "f", "r"),
+                repeatable("EXISTS", stream),
+            )
+        ]
+        stale = microseconds(clock.now() - RENEWED.total_seconds())
+        heads: dict[str, Head] = {}
+        unborn: list[Topic] = []
+        for topic, found, exists in zip(topics, replies[::2], replies[1::2], strict=True):
+            if found[0] is None or int(found[3]) < stale:
+                unborn.append(topic)
+            if found[0] is not None:
+                head = _head(found)
+                # Without a stream nothing can be read.
+                heads[topic.key] = head if exists else head._replace(floor=head.last)
+        if unborn:
+            for key, head in (yield from self._born(unborn)).items():
+                heads.setdefault(key, head)
+        return heads
+
+    def _positions(self, topics: Sequence[Topic], at: float) -> Plan[dict[str, Position]]:
+        if not topics:
+            return {}
+        position = _scripts().position
+        bound = _microseconds_until(at)
+        replies = yield [position.repeatable(self._keys(topic.key), bound) for topic in topics]
+        answer: dict[str, Position] = {}
+        unborn: list[Topic] = []
+        for topic, (born, *place) in zip(topics, replies, strict=True):
+            if born:
+                answer[topic.key] = Position(place[0].decode(), place[1])
+            else:
+                unborn.append(topic)
+        if unborn:
+            heads = yield from self._born(unborn)
+            answer.update((key, head.position) for key, head in heads.items())
+        return answer
+
+    def _born(self, topics: Sequence[Topic]) -> Plan[dict[str, Head]]:
+        """Their heads, made where there are none, which then live on."""
+        replies = yield [self._ensure_command(topic) for topic in topics]
+        return {topic.key: _head(reply) for topic, reply in zip(topics, replies, strict=True)}
+
+    def _ensure_command(self, topic: Topic) -> Command:
+        age = _bounded((topic.history or UNDECLARED).age)
+        return _scripts().ensure.repeatable(
+            self._keys(topic.key),
+            new_epoch(),
+            words_for_now(),
+            _milliseconds(age + REMEMBERED),
+            topic.namespace,
+            topic.name,
+        )
+
+    # -- trimming ----------------------------------------------------------------------------------
+
+    def _trim(self, limit: int) -> Plan[int]:
+        removed = 0
+        cursor: Any = 0
+        prefix = re.sub(r"([\\*?\[\]])", r"\\\1", self._redis.prefix)
+        while True:
+            scan = ("SCAN", cursor, "MATCH", f"{prefix}:{{*}}:s", "COUNT", SCANNED_AT_ONCE)
+            ((cursor, streams),) = yield [repeatable(*scan)]
+            if streams:
+                removed += yield from self._trim_some(streams, limit)
+            if not int(cursor):
+                return removed
+
+    def _trim_some(self, streams: Sequence[bytes], limit: int) -> Plan[int]:
+        keys = [self._keys(_digest_in(stream)) for stream in streams]
+        names = yield [repeatable("HMGET", head, "s", "n") for head, _, _ in keys]
+        left = [
+            self._trim_command(some, found[0], found[1], limit)
+            for some, found in zip(keys, names, strict=True)
+        ]
+        removed = 0
+        while left:
+            replies = yield left
+            removed += sum(replies)
+            left = [command for command, gone in zip(left, replies, strict=True) if gone == limit]
+        return removed
+
+    def _trim_command(
+        self, keys: Sequence[str], namespace: bytes | None, name: bytes | None, limit: int
+    ) -> Command:
+        history = _history_of((namespace or b"").decode(), (name or b"").decode())
+        return _scripts().trim.repeatable(
+            keys,
+            words_for_now(),
+            history.events,
+            microseconds(_bounded(history.age).total_seconds()),
+            limit,
+        )
+
+    def _keys(self, digest: str) -> tuple[str, str, str]:
+        """Head, stream, idempotency keys."""
+        start = f"{self._redis.prefix}:{{{digest}}}:"
+        return start + "h", start + "s", start + "k"
+
+
+class _Scripts(NamedTuple):
+    append: Script
+    read: Script
+    position: Script
+    ensure: Script
+    begin_epoch: Script
+    trim: Script
+
+
+@cache
+def _scripts() -> _Scripts:
+    return _Scripts(*(Script("common", "log", name) for name in _Scripts._fields))
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def _bounded(age: timedelta) -> timedelta:
+    return min(age, _LONGEST)
+
+
+def _milliseconds(time: timedelta) -> int:
+    return int(time / timedelta(milliseconds=1)) + 1000
+
+
+def _microseconds_until(at: float) -> int:
+    """The last whole microsecond that is not after this time."""
+    found = microseconds(at)
+    return found - 1 if found / 1_000_000 > at else found
+
+
+def _marked(drafts: Sequence[Draft]) -> list[tuple[Draft, str]]:
+    """Each with what it is known by: the digest of its idempotency key, or else a name that only a
+    second try of the same append has."""
+    attempt = secrets.token_hex(5)
+    return [
+        (draft, _digest(draft.idempotency_key) if draft.idempotency_key else f"~{attempt}{place}")
+        for place, draft in enumerate(drafts)
+    ]
+
+
+def _digest(key: str) -> str:
+    return urlsafe_b64encode(hashlib.blake2b(key.encode(), digest_size=15).digest()).decode()
+
+
+def _digest_in(stream: bytes) -> str:
+    name = stream.decode()
+    return name[name.rindex("{") + 1 : name.rindex("}")]
+
+
+def _history_of(namespace: str, name: str) -> History:
+    try:
+        return registry.resolve(name, namespace).history or UNDECLARED
+    except InvalidTopic:
+        return UNDECLARED
+
+
+# -- replies ---------------------------------------------------------------------------------------
+
+
+def _head(reply: Sequence[Any]) -> Head:
+    return Head(reply[0].decode(), int(reply[1]), int(reply[2]))
+
+
+def _event(header: bytes, data: bytes) -> Event:
+    id, type, exclude = header.decode().split(" ", 2)
+    offset, _, created = id.partition("-")
+    return Event(type, data.decode(), int(offset), exclude, int(created) / 1_000_000)
+
+
+def _appended(marked: Sequence[tuple[Draft, str]], reply: Sequence[Any]) -> Appended:
+    created = int(reply[3]) / 1_000_000
+    events = [
+        Event(draft.type, draft.data, found, draft.exclude, created)
+        if isinstance(found, int)
+        else _event(*found)
+        for (draft, _), found in zip(marked, reply[4:], strict=True)
+    ]
+    return Appended(reply[1].decode(), events)
