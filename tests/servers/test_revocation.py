@@ -12,6 +12,7 @@ from tests.support.databases import ServerDatabase
 from tests.support.http import Visitor
 from tests.support.servers import Server
 from tests.support.sse_reader import SSEReader
+from tests.support.wire import Frame
 
 StartServer = Callable[..., Server]
 
@@ -104,7 +105,7 @@ def test_a_change_that_django_does_not_signal_is_found_by_the_recheck(
         assert hers.wait_until_ended().clean
 
 
-def drained(reader: SSEReader) -> list:
+def drained(reader: SSEReader) -> list[Frame]:
     """Every frame that still comes within half a second, or until the end."""
     try:
         return reader.frames_during(0.5)
