@@ -270,9 +270,9 @@ def test_a_forbidden_topic_and_an_unknown_one_look_alike(
         request = asked(f"topic={name}")
         with pytest.raises(Refused) as caught:
             plan_of(request)
-        from django_live.transports.sse import _refusal
+        from django_live.transports.requests import refusal_response
 
-        response = _refusal(caught.value)
+        response = refusal_response(caught.value)
         return str(sorted(response.items())).encode() + response.content
 
     forbidden, unknown = body("decided/one"), body("unknown/one")

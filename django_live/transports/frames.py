@@ -1,4 +1,4 @@
-"""How an event is framed: the Server-Sent Events dialect of docs/reference/protocol.md.
+"""How an event is framed: the dialects of docs/reference/protocol.md.
 
 Must keep true: lines end with LF; nothing that a topic's name or an event's data contains can end a
 line; a frame that moves the cursor has an ``id``, an error never.
@@ -58,3 +58,48 @@ class ServerSentEvents:
 
 
 SSE = ServerSentEvents()
+
+
+class JsonLines:
+    """For answers to polls: each frame a JSON object in a line of its own, each cursor a line that
+    begins with ``#``. ``answer()`` makes the answer's body of these."""
+
+    name = "json"
+
+    def event(self, topic: Topic, event: Event) -> bytes:
+        return self._frame(event.type, topic.name, one_line(event.data))
+
+    def end(self, cursor: str) -> bytes:
+        return f"#{cursor}\n".encode() if cursor else b""
+
+    def keep_alive(self) -> bytes:
+        return b""
+
+    def opened(self, connection: str, heartbeat: float, retry: float, topics: list[str]) -> bytes:
+        return b""
+
+    def snapshot(self, topic: str, data: str) -> bytes:
+        return self._frame("stream-snapshot", topic, one_line(data))
+
+    def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
+        data = {"topic": topic, "reason": reason, "snapshot": snapshot_follows}
+        return self._frame("stream-reset", topic, _compact(data))
+
+    def error(self, topic: str, code: str, message: str) -> bytes:
+        data = {"topic": topic, "code": code, "message": message}
+        return self._frame("stream-error", topic, _compact(data))
+
+    def goodbye(self, retry: float) -> bytes:
+        return b""
+
+    def answer(self, lines: list[bytes], cursor: str, retry_after: float, more: bool) -> bytes:
+        """The body of an answer. ``lines``: its frames, with or without their ends."""
+        frames = b",".join(line.rstrip(b"\n") for line in lines)
+        rest = _compact({"cursor": cursor, "retry_after": round(retry_after, 3), "more": more})
+        return b'{"frames":[' + frames + b"]," + rest[1:].encode()
+
+    def _frame(self, type: str, topic: str, data: str) -> bytes:
+        return f'{{"event":"{type}","topic":{_compact(topic)},"data":{data}}}\n'.encode()
+
+
+JSON = JsonLines()

@@ -34,6 +34,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+Serve = Callable[["Plan", Message, "asyncio.Future[Message]", Send], Awaitable[None]]
+"""Writes a held response: the plan, its start, what is done when the client is gone, where to."""
+
 SCOPE_KEY = "django_live.slot"
 HEADER = "X-Django-Live-Hold"
 
@@ -48,11 +51,12 @@ class Slot:
     """Where the view leaves its decision. A new one for every request, with a token that only this
     request's view can know: a header alone could come back out of a cache."""
 
-    __slots__ = ("held", "plan", "token")
+    __slots__ = ("held", "plan", "serve", "token")
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
         self.plan: Plan | None = None
+        self.serve: Serve = serve_stream
         self.held = False
 
 
@@ -83,7 +87,7 @@ class Hold:
                 response = _Response(slot, scope["method"], send, admission.release)
                 await self.application(inner, body, response)
             if response.start is not None and slot.plan is not None:
-                held = _Held(slot.plan, response.start, body, send)
+                held = _Held(slot.plan, response.start, body, send, slot.serve)
             return held
         finally:
             if held is None:
@@ -101,34 +105,45 @@ class Hold:
 class _Held:
     """A response that stays open."""
 
-    def __init__(self, plan: Plan, start: Message, body: _Body, send: Send) -> None:
+    def __init__(
+        self, plan: Plan, start: Message, body: _Body, send: Send, serve_by: Serve
+    ) -> None:
         self._plan: Plan | None = plan
         self._start: Message | None = start
         self._body = body
         self._send = send
+        self._serve_by = serve_by
 
-    async def serve(self) -> None:
-        """Write the response until its stream ends or the client is gone."""
-        # Taken out of the object: an open stream should keep as little as possible in memory.
+    def serve(self) -> Awaitable[None]:
+        """Write the response until it is complete or the client is gone."""
+        # Taken out of the object: an open response should keep as little as possible in memory.
         plan, self._plan = self._plan, None
         start, self._start = self._start, None
         assert plan is not None
         assert start is not None
-        await self._send(start)
-        del start
+        return self._serve_by(plan, start, self._body.disconnected(), self._send)
+
+
+async def serve_stream(
+    plan: Plan | None, start: Message | None, gone: asyncio.Future[Message], send: Send
+) -> None:
+    """Write a stream until it ends or the client is gone."""
+    try:
+        assert plan is not None
+        assert start is not None
+        await send(start)
+        start = None
         if runtime().draining:
             # Another status would stop an EventSource for good.
-            await self._send(_body_message(SSE.goodbye(live_settings().RETRY), more=False))
+            await send(_body_message(SSE.goodbye(live_settings().RETRY), more=False))
             return
-        sink = SendSink(self._send)
-        gone = self._body.disconnected()
+        sink = SendSink(send)
         gone.add_done_callback(sink.on_gone)
-        try:
-            connection = await open_stream(sink, plan)
-            del plan
-            await sink.run(connection)
-        finally:
-            gone.cancel()
+        connection = await open_stream(sink, plan)
+        plan = None
+        await sink.run(connection)
+    finally:
+        gone.cancel()
 
 
 def _body_message(data: bytes, *, more: bool) -> Message:
@@ -136,6 +151,9 @@ def _body_message(data: bytes, *, more: bool) -> Message:
 
 
 def _asks_for_stream(scope: Scope) -> bool:
+    query = scope.get("query_string", b"")
+    if b"wait=" in query and b"topic=" in query:  # a long poll
+        return True
     return any(n == b"accept" and b"text/event-stream" in v for n, v in scope["headers"])
 
 

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, JsonResponse
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
@@ -37,7 +37,7 @@ MESSAGES = {
     "malformed-request": "This request cannot be read.",
     "cross-site": "This stream is for pages of this site only.",
     "method-not-allowed": "Use GET.",
-    "no-streaming": "This site runs under WSGI, which cannot stream. Run it under ASGI.",
+    "no-streaming": "This site runs under WSGI, which cannot stream. Poll instead.",
     "forbidden": "There is no such topic, or you may not see it.",
     "malformed-topic": "This is not the name of a topic.",
     "too-many-topics": "Too many topics for one stream; this one was left out.",
@@ -79,6 +79,18 @@ class Refused(Exception):
         super().__init__(status, refusals)
         self.status = status
         self.refusals = refusals
+
+
+def refusal_response(refused: Refused, **more: str) -> JsonResponse:
+    """The answer to a request that is refused as a whole; ``more`` stands beside the errors."""
+    errors = [refusal.as_json() for refusal in refused.refusals]
+    response = JsonResponse({"errors": errors, **more}, status=refused.status)
+    response["Cache-Control"] = "no-store, private"
+    if refused.status == 405:
+        response["Allow"] = "GET"
+    if refused.status == 503:
+        response["Retry-After"] = str(max(1, round(live_settings().RETRY)))
+    return response
 
 
 def plan_of(request: HttpRequest) -> Plan:
@@ -135,7 +147,11 @@ def _host_of(origin: str) -> str | None:
 
 def _cursor_of(request: HttpRequest, plan: Plan) -> Cursor | None:
     """The cursor to resume from; None when there is one that cannot be read."""
-    text = request.headers.get("Last-Event-ID") or request.GET.get("lastEventId", "")
+    text = (
+        request.headers.get("Last-Event-ID")
+        or request.GET.get("lastEventId")
+        or request.GET.get("cursor", "")
+    )
     try:
         return Cursor.parse(text)
     except MalformedCursor:

@@ -1,23 +1,23 @@
 """The SSE view: decides who may see what, answers, and ends. ``hold`` keeps the response open.
 
 Without the wrapper (a project that kept its own ``asgi.py``) the same response streams by itself, at
-the price of a thread per stream. Under WSGI it says that it cannot.
+the price of a thread per stream. Under WSGI it says that it cannot, and where to poll instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import urljoin
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
-from ..conf import live_settings
 from .frames import SSE
 from .hold import HEADER, SCOPE_KEY, Slot, open_stream
-from .requests import Plan, Refusal, Refused, plan_of
+from .requests import Plan, Refusal, Refused, plan_of, refusal_response
 
 BUFFER_BYTES = 256 * 1024
 
@@ -31,7 +31,9 @@ def events(request: HttpRequest) -> HttpResponseBase:
             raise Refused(501, [Refusal("no-streaming")])
         plan = plan_of(request)
     except Refused as refused:
-        return _refusal(refused)
+        if refused.status == 501:
+            return refusal_response(refused, poll=urljoin(request.path, "../poll/"))
+        return refusal_response(refused)
     slot: Slot | None = request.scope.get(SCOPE_KEY)
     response = StreamingHttpResponse(_stream(slot, plan), content_type=SSE.content_type)
     response["Cache-Control"] = "no-store, no-transform, private"
@@ -40,18 +42,6 @@ def events(request: HttpRequest) -> HttpResponseBase:
     if slot is not None:
         slot.plan = plan
         response[HEADER] = slot.token
-    return response
-
-
-def _refusal(refused: Refused) -> JsonResponse:
-    response = JsonResponse(
-        {"errors": [refusal.as_json() for refusal in refused.refusals]}, status=refused.status
-    )
-    response["Cache-Control"] = "no-store, private"
-    if refused.status == 405:
-        response["Allow"] = "GET"
-    if refused.status == 503:
-        response["Retry-After"] = str(max(1, round(live_settings().RETRY)))
     return response
 
 

@@ -103,7 +103,12 @@ class TestASavedOrder:
 
             event = hers.next_event()
             assert (event.event, event.topic) == ("updated", topic)
-            assert event.json() == {"pk": order_pk, "status": "paid", "total": "10.00"}
+            assert event.json() == {
+                "pk": order_pk,
+                "status": "paid",
+                "total": "10.00",
+                "changed": ["status"],
+            }
             assert {frame.topic for frame in theirs.events(2)} == {
                 topic,
                 f"customers/{anna_pk}/orders",
