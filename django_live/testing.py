@@ -129,14 +129,18 @@ class SSEStream:
         self.ended = False
         self._changed = asyncio.Event()
 
-    async def frame(self, timeout: float = 5.0) -> SSEFrame:
-        """The next frame, keep-alives included. Raises ``TimeoutError``, or ``EOFError`` at the end."""
+    async def ready(self, timeout: float = 5.0) -> None:
+        """Wait until there is a frame to take; errors as ``frame()``."""
         async with asyncio.timeout(timeout):
             while b"\n\n" not in self.body:
                 if self.ended:
                     raise EOFError("The stream has ended.")
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def frame(self, timeout: float = 5.0) -> SSEFrame:
+        """The next frame, keep-alives included. Raises ``TimeoutError``, or ``EOFError`` at the end."""
+        await self.ready(timeout)
         raw, _, self.body = self.body.partition(b"\n\n")
         fields: dict[str, str] = {}
         for line in raw.decode().split("\n"):
@@ -235,6 +239,10 @@ async def open_sse(
         stream = await started
         if stream.status != 200:
             await task
+        else:
+            # The first frame is written when the topics are joined: what is published from now on
+            # arrives. Before that, a newcomer would start after it.
+            await stream.ready()
         yield stream
     finally:
         closing.set()
