@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
 from .events import Draft
@@ -62,6 +63,10 @@ class Outbox(ABC):
         left to the sweep. Raises ``StoreError`` inside a caller's transaction, which could
         take back what was sent.
         """
+
+    def aliases(self) -> list[str]:
+        """The databases that may hold rows."""
+        return [DEFAULT_DB_ALIAS]
 
     @abstractmethod
     def sweep(self, using: str) -> Iterator[Numbered]:

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -28,6 +29,11 @@ logger = logging.getLogger("django_live.publishing")
 
 SEND_TIMEOUT = 2.0
 """Seconds a sync caller waits for the channel layer. Later the event is found in the log."""
+
+REMEMBERED = 10_000
+"""Things whose stories one transaction keeps in memory. Those beyond are told at each change."""
+MANY_TOPICS = 1000
+"""Topics that one transaction keeps in memory. If it has more, whatever is pending is numbered."""
 
 Observer = Callable[[Topic, Sequence[Event]], None]
 
@@ -109,33 +115,47 @@ def publish_entries(
         after_commit(lambda: _deliver_now([], direct, alias), alias)
 
 
-def publish_group(
-    group: Hashable,
-    make: Callable[[Sequence[Entry]], Sequence[Entry]],
-    *,
-    using: str,
-) -> None:
-    """Publish through the outbox what a transaction has to tell of one thing, once.
+class Story(NamedTuple):
+    """What a transaction has to tell of one thing, once, whatever it does to it.
 
-    ``make`` gets what this transaction has published under ``group`` and still stands, and answers
-    with what takes its place. Outside a transaction there is nothing before it.
+    ``entries`` gets what the transaction has published under ``group`` and still stands, and the
+    ``before`` of the group's first story, and answers with what takes its place. Outside a
+    transaction nothing went before.
     """
+
+    group: Hashable
+    entries: Callable[[Sequence[Entry], Any], Sequence[Entry]]
+    before: Any
+
+
+def publish_stories(stories: Sequence[Story], *, using: str) -> None:
+    """Publish through the outbox, with a few statements. Each story has another group."""
     connection = transaction.get_connection(using)
-    if commits_by_itself(connection):
-        _deliver_now(make([]), [], using)
-        return
     if not connection.in_atomic_block:
-        _leave_to_sweep(make([]), using)
+        entries = [entry for story in stories for entry in story.entries([], story.before)]
+        if commits_by_itself(connection):
+            _deliver_now(entries, [], using)
+        else:
+            _leave_to_sweep(entries, using)
         return
     outbox = get_outbox()
     commit = Commit.of(connection)
-    known = commit.rows_of(group)
-    before = outbox.pending(known, using) if known else {}
-    entries = list(make(list(before.values())))
-    if before:
-        outbox.remove(list(before), using)
-    added = outbox.add(entries, using) if entries else []
-    commit.note(group, added=added, removed=before, savepoints=_savepoints(connection))
+    known = [id for story in stories for id in commit.rows_of(story.group)]
+    standing = outbox.pending(known, using) if known else {}
+    told: list[list[int]] = []
+    entries_of: list[Sequence[Entry]] = []
+    for story in stories:
+        told.append([id for id in commit.rows_of(story.group) if id in standing])
+        first = commit.first_of(story.group, story.before)
+        entries_of.append(story.entries([standing[id] for id in sorted(told[-1])], first))
+    if standing:
+        outbox.remove(list(standing), using)
+    entries = [entry for one in entries_of for entry in one]
+    added = iter(outbox.add(entries, using) if entries else [])
+    savepoints = _savepoints(connection)
+    for story, removed, own in zip(stories, told, entries_of, strict=True):
+        ids = list(islice(added, len(own)))
+        commit.note(story.group, added=ids, removed=removed, savepoints=savepoints)
     commit.will_number(entries)
 
 
@@ -192,6 +212,8 @@ class Commit:
         self.alias = alias
         self.topics: dict[str, Topic] = {}
         self.numbered = False
+        self.first: dict[Hashable, Any] = {}
+        """By group the ``before`` of its first story."""
         self._rows: dict[Hashable, dict[int, frozenset[str]]] = {}
         """By group the ids of its rows, and the savepoints whose rollback would bring a removed row
         back. Rows that stand have none."""
@@ -211,6 +233,12 @@ class Commit:
         # SQLite gives the id of a rolled-back row out again: the row may be another group's now.
         return [id for id in self._rows.get(group, ()) if self._group_of[id] == group]
 
+    def first_of(self, group: Hashable, before: Any) -> Any:
+        """The ``before`` of this group's first story, which this one may be."""
+        if group not in self.first and len(self.first) < REMEMBERED:
+            self.first[group] = before
+        return self.first.get(group, before)
+
     def note(
         self,
         group: Hashable,
@@ -220,6 +248,10 @@ class Commit:
         savepoints: frozenset[str] = frozenset(),
     ) -> None:
         """Remember which rows were written and removed inside these savepoints."""
+        if group not in self.first:
+            # Nobody will ask for them; but SQLite may give out again what was another group's.
+            self._group_of.update((id, None) for id in added if id in self._group_of)
+            return
         rows = self._rows.get(group, {}) | dict.fromkeys(removed, savepoints)
         # What was removed in savepoints that are all released by now cannot come back.
         self._rows[group] = {id: left for id in rows if (left := rows[id] & savepoints)}
@@ -231,7 +263,8 @@ class Commit:
         """Number these topics' rows after the commit. Asked for at every publish, because a
         savepoint that is rolled back takes its hooks along; the first that runs serves all."""
         for entry in entries:
-            self.topics.setdefault(entry.topic.key, entry.topic)
+            if len(self.topics) <= MANY_TOPICS:
+                self.topics.setdefault(entry.topic.key, entry.topic)
         hook = AfterCommit(self.number, commit=self)
         transaction.on_commit(hook, using=self.alias, robust=True)
 
@@ -239,7 +272,11 @@ class Commit:
         if self.numbered:
             return
         self.numbered = True
-        send_numbered(get_outbox().number(list(self.topics.values()), self.alias))
+        outbox = get_outbox()
+        if len(self.topics) > MANY_TOPICS:
+            send_numbered(outbox.sweep(self.alias))
+        else:
+            send_numbered(outbox.number(list(self.topics.values()), self.alias))
 
 
 def _deliver_now(boxed: Sequence[Entry], direct: Sequence[Entry], alias: str) -> None:
@@ -322,6 +359,21 @@ def settle(using: str = DEFAULT_DB_ALIAS) -> None:
         if isinstance(hook, AfterCommit):
             hook()
     sweep(using)
+
+
+def sweep_everywhere() -> dict[str, int]:
+    """``sweep()`` on each database that has an outbox; how many events, by alias. Raises the first
+    fault when all of them were tried."""
+    counts: dict[str, int] = {}
+    faults: list[Exception] = []
+    for alias in get_outbox().aliases():
+        try:
+            counts[alias] = sweep(alias)
+        except Exception as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
+    return counts
 
 
 def sweep(using: str | None = None) -> int:

@@ -152,7 +152,7 @@ class Runtime:
         await self.subscribing.check_heads(quiet)
 
     async def _sweep(self) -> None:
-        await hooks.in_thread(hooks.store_threads(), publishing.sweep)
+        await hooks.in_thread(hooks.store_threads(), publishing.sweep_everywhere)
 
     async def _trim(self) -> None:
         await get_log().atrim()

@@ -12,19 +12,26 @@ import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
-from inspect import getattr_static
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.utils import format_number
-from django.db.models import DecimalField, F, Field, FileField, Model
-from django.db.models.signals import post_delete, post_init, post_save, pre_delete, pre_save
+from django.db.models import DecimalField, F, Field, FileField, Model, QuerySet
+from django.db.models.signals import (
+    class_prepared,
+    post_delete,
+    post_init,
+    post_save,
+    pre_delete,
+    pre_save,
+)
 from django.utils.functional import cached_property
 
 from ..core.events import Draft, encode_data
 from ..core.outbox import Entry
-from ..core.publishing import after_commit, commits_by_itself, publish_group
+from ..core.publishing import Story, after_commit, commits_by_itself, publish_stories
 from ..core.topics import Topic, as_topic
 
 logger = logging.getLogger("django_live.changes")
@@ -37,9 +44,30 @@ CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 COMMITTED = "_live_committed"
 """Where an instance keeps the row that it was loaded from or last committed; None: there was none.
 Missing where that is not known."""
+COULD_NOT_TELL = "%s could not tell of a change of %s %r; no event was sent."
+BATCH = 500
+"""Objects that are told of at once."""
 COMPUTED = (cached_property, functools.cached_property)
 BEFORE = "_live_before"
-"""Where an instance keeps the row that its save or its deletion overwrites."""
+"""Where an instance keeps, by the model that is told of, the row that its save or its deletion
+overwrites."""
+
+
+_silent: ContextVar[tuple[type, ...]] = ContextVar("silent", default=())
+_gathering: ContextVar[Gathered | None] = ContextVar("gathering", default=None)
+
+
+@contextmanager
+def suppress(*changes: type[Changes[Any]]) -> Iterator[None]:
+    """Tell nothing of what the block does: of none of these classes, or of none at all.
+
+    Holds for the block's own thread or task, and for what it awaits.
+    """
+    token = _silent.set((*_silent.get(), *(changes or (Changes,))))
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 class Changes(Generic[M]):
@@ -48,9 +76,11 @@ class Changes(Generic[M]):
     The types are ``created``, ``updated`` and ``deleted``, as the topic sees it: an order that goes
     from one customer to another is ``deleted`` for the first one's topic and ``created`` for the
     second one's. The data is ``{"pk": …}`` and the ``fields``; of ``deleted`` the key alone.
+    ``updated`` also names in ``changed`` which of the ``fields`` are different now.
     """
 
     model: type[M]
+    """Whose objects: also those of its proxies, and of models that inherit from it."""
     fields: ClassVar[Sequence[str]] = ()
     """Fields (or properties) whose values the events carry. Everybody who may see one of the topics
     sees them."""
@@ -73,44 +103,80 @@ class Changes(Generic[M]):
         """What ``created`` and ``updated`` say of the object."""
         return {"pk": instance.pk, **{name: _shown(instance, name) for name in self.fields}}
 
+    def when(self, instance: M, changed: frozenset[str]) -> bool:
+        """Whether an update is worth telling. ``changed`` names the model's fields that are different
+        from what was there before the transaction, also those that are not among ``fields``.
+
+        Not asked about a topic that the object comes to or leaves.
+        """
+        return True
+
     # -- signals -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Listen to the model. Done when the class is declared."""
-        for signal, handler in self._handlers():
-            signal.connect(handler, self.model, weak=False, dispatch_uid=_name(type(self)))
-        _remember_refreshed(self.model)
+        """Listen to the model and to its kin. Done when the class is declared."""
+        for sender in _kin(self.model):
+            self._listen_to(sender)
+        class_prepared.connect(self._prepared, weak=False, dispatch_uid=_name(type(self)))
 
     def disconnect(self) -> None:
         """Stop listening."""
-        for signal, _ in self._handlers():
-            signal.disconnect(sender=self.model, dispatch_uid=_name(type(self)))
+        class_prepared.disconnect(dispatch_uid=_name(type(self)))
+        for sender in _kin(self.model):
+            for signal, _ in self._handlers(sender):
+                signal.disconnect(sender=sender, dispatch_uid=_name(type(self)))
 
-    def _handlers(self) -> list[tuple[Any, Any]]:
-        return [
+    def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
+        if sender in _kin(self.model):  # a model that is defined later
+            self._listen_to(sender)
+
+    def _listen_to(self, sender: type[Model]) -> None:
+        for signal, handler in self._handlers(sender):
+            signal.connect(handler, sender, weak=False, dispatch_uid=_name(type(self)))
+        _remember_refreshed(sender)
+
+    def _handlers(self, sender: type[Model]) -> list[tuple[Any, Any]]:
+        handlers: list[tuple[Any, Any]] = [
             (post_init, self._initialised),
             (pre_save, self._will_save),
             (post_save, self._saved),
-            (pre_delete, self._will_delete),
-            (post_delete, self._deleted),
         ]
+        if _same_table(sender, self.model):
+            # When the object of a model that inherits is deleted, there is a signal for each of its
+            # tables; when it is saved there is one.
+            handlers += [(pre_delete, self._will_delete), (post_delete, self._deleted)]
+        return handlers
 
     def _initialised(self, instance: M, **kwargs: Any) -> None:
         # Whether it comes from the database is known only later, by _state.adding.
         instance.__dict__[COMMITTED] = _columns(instance)
 
     def _will_save(self, instance: M, using: str, raw: bool, **kwargs: Any) -> None:
-        if raw:
+        if raw or self.is_silent():
             return
-        if instance._state.adding and all(
+        before: Row | None
+        if instance._state.adding and not _same_table(type(instance), self.model):
+            before = self._row_of_model(
+                instance, using
+            )  # may be there before the inheriting one is
+        elif instance._state.adding and all(
             field.has_default() or field.has_db_default() for field in instance._meta.pk_fields
         ):
-            instance.__dict__[BEFORE] = None  # Django inserts such a one without looking, too
+            before = None  # Django inserts such a one without looking, too
         else:
-            instance.__dict__[BEFORE] = self._row_before(instance, using)
+            before = self._row_before(instance, using)
+        instance.__dict__.setdefault(BEFORE, {})[self.model] = before
 
     def _will_delete(self, instance: M, using: str, **kwargs: Any) -> None:
-        instance.__dict__[BEFORE] = self._row_before(instance, using, whole=True)
+        if self.is_silent():
+            return
+        before: Row | None
+        if all(_same_table(sender, self.model) for sender in _kin(self.model)):
+            before = self._row_before(instance, using, whole=True)
+        else:
+            # Django may have made it of an inheriting object, with what was not saved there.
+            before = self._row_now(instance, using)
+        instance.__dict__.setdefault(BEFORE, {})[self.model] = before
 
     def _saved(
         self,
@@ -121,12 +187,12 @@ class Changes(Generic[M]):
         update_fields: frozenset[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        known = instance.__dict__.get(BEFORE)
-        if raw:  # loaddata: related rows may be missing still
+        known: Row | None = instance.__dict__.get(BEFORE, {}).get(self.model)
+        if raw or self.is_silent():  # loaddata: related rows may be missing still
             instance.__dict__.pop(COMMITTED, None)
             return
         with self._logged(instance, using):
-            before: Row | None = None if created else known
+            before = None if created and _same_table(type(instance), self.model) else known
             if commits_by_itself(transaction.get_connection(using)):
                 # Others may have saved it since. The last one to tell has to tell the last state, so
                 # the row is read and told while nobody else can change it.
@@ -142,7 +208,9 @@ class Changes(Generic[M]):
             self._remember(instance, after, using)
 
     def _deleted(self, instance: M, using: str, **kwargs: Any) -> None:
-        before = instance.__dict__.get(BEFORE) or _columns(instance)
+        if self.is_silent():
+            return
+        before = instance.__dict__.get(BEFORE, {}).get(self.model) or _columns(instance)
         with self._logged(instance, using):
             self._tell(instance, before, None, using)
             self._remember(instance, None, using)
@@ -165,12 +233,17 @@ class Changes(Generic[M]):
                 transaction.get_connection(using)
             ):
                 raise  # the caller's transaction is broken; pretending otherwise would hide it
-            logger.exception(
-                "%s could not tell of a change of %s %r; no event was sent.",
-                _name(type(self)),
-                self.model._meta.label,
-                instance.pk,
-            )
+            logger.exception(COULD_NOT_TELL, _name(type(self)), self.model._meta.label, instance.pk)
+
+    def is_silent(self) -> bool:
+        """Whether ``suppress()`` holds here."""
+        return isinstance(self, _silent.get())
+
+    @classmethod
+    def listening(cls, model: type[Model]) -> list[Changes[Any]]:
+        """The declarations that hear of this model's objects and are not silent here."""
+        declared = cls._declared.values()
+        return [one for one in declared if not one.is_silent() and model in _kin(one.model)]
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -194,28 +267,17 @@ class Changes(Generic[M]):
         self, instance: M, using: str, created: bool, update_fields: frozenset[str] | None
     ) -> Row | None:
         """The row as it has just been saved. It is read where the instance does not know it all."""
-        columns = _columns(instance)
-        fields = _fields(instance)
-        if (
-            update_fields is not None
-            or len(columns) < len(fields)
-            # F("stock") - 1 was computed by the database.
-            or any(hasattr(value, "resolve_expression") for value in columns.values())
-            or (not created and any(field.generated for field in fields))
-        ):
-            return self._row_now(instance, using)
-        return {f.attname: _as_loaded(f, columns[f.attname]) for f in fields}
+        row = None if update_fields is not None else row_of(instance, created=created)
+        return self._row_now(instance, using) if row is None else row
 
     def _row_now(self, instance: M, using: str, *, lock: bool = False) -> Row | None:
         """The row in the database. ``lock``: nobody changes it before this transaction ends."""
         if any(getattr(instance, field.attname) is None for field in instance._meta.pk_fields):
             return None
-        rows = self.model._base_manager.using(using).filter(pk=instance.pk)
+        model = type(instance)
+        rows = model._base_manager.using(using).filter(pk=instance.pk)
         if lock and connections[using].features.has_select_for_update:
-            rows = rows.select_for_update(
-                of=("self",) if connections[using].features.has_select_for_update_of else (),
-                no_key=connections[using].features.has_select_for_no_key_update,
-            )
+            rows = locked(rows)
         elif lock:
             # SQLite has one write lock, and only a write takes it.
             key = instance._meta.pk_fields[0].attname
@@ -223,52 +285,247 @@ class Changes(Generic[M]):
         row = rows.first()
         return None if row is None else _columns(row)
 
+    def _row_of_model(self, instance: Model, using: str) -> Row | None:
+        """The row that an object of an inheriting model has in the model's own table."""
+        keys = {f.attname: getattr(instance, f.attname) for f in self.model._meta.pk_fields}
+        if None in keys.values():
+            if instance.pk is None:
+                return None
+            keys = {"pk": instance.pk}
+        row = self.model._base_manager.using(using).filter(**keys).first()
+        return None if row is None else _columns(row)
+
     # -- telling -----------------------------------------------------------------------------------
+
+    def tell_rows(
+        self, rows: Iterable[tuple[M, Row | None, Row | None]], gathered: Gathered
+    ) -> None:
+        """Tell of objects that were written without signals: each with its rows before and after."""
+        for instance, before, after in rows:
+            with self._logged(instance, gathered.using):
+                gathered.add(Telling(self, instance, before, after).story(safely=True))
 
     def _tell(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
         """Publish the change from one row to the other; None stands for no row."""
-        pk = _key(_with(instance, after or before or {}))
-        shown_before = self._topics_of(instance, before)
-        shown_after = self._topics_of(instance, after)
-        key = encode_data({"pk": pk})
-        data = key if after is None else encode_data(self.data(_with(instance, after)))
-        publish_group(
-            (_name(type(self)), pk),
-            lambda told: _entries(told, shown_before, shown_after, data, key),
-            using=using,
-        )
+        story = Telling(self, instance, before, after).story()
+        gathered = _gathering.get()
+        if gathered is not None and gathered.takes(using):
+            gathered.add(story)
+        else:
+            publish_stories([story], using=using)
 
-    def _topics_of(self, instance: M, row: Row | None) -> dict[str, Topic]:
+
+class Gathered:
+    """What is told of many objects of one transaction, in batches."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._savepoints = self._open_savepoints()
+        self._stories: dict[Any, Story] = {}
+
+    def takes(self, using: str) -> bool:
+        """Not what a savepoint may still take back."""
+        return using == self.using and self._open_savepoints() == self._savepoints
+
+    def _open_savepoints(self) -> list[str]:
+        return [id for id in transaction.get_connection(self.using).savepoint_ids if id]
+
+    def add(self, story: Story) -> None:
+        if len(self._stories) >= BATCH or story.group in self._stories:
+            self.flush()
+        self._stories[story.group] = story
+
+    def flush(self) -> None:
+        stories, self._stories = list(self._stories.values()), {}
+        if stories:
+            publish_stories(stories, using=self.using)
+
+
+@contextmanager
+def gathered(using: str) -> Iterator[Gathered]:
+    """What ``Changes`` tell in this block, inside a transaction, is written in batches."""
+    one = Gathered(using)
+    token = _gathering.set(one)
+    try:
+        yield one
+        one.flush()
+    finally:
+        _gathering.reset(token)
+
+
+class Telling(Generic[M]):
+    """What is to be told of one object that went from one row to another; None stands for no row."""
+
+    def __init__(
+        self, changes: Changes[M], instance: Model, before: Row | None, after: Row | None
+    ) -> None:
+        self.changes = changes
+        self.instance = _with(_as_model(instance, changes.model), after or before or {})
+        self.before = before
+        self.after = after
+        pk = _key(self.instance, changes.model)
+        self.group = (_name(type(changes)), pk)
+        self.key = {"pk": pk}
+        self.shown_before = self._topics(before)
+        self.shown_after = self._topics(after)
+        self.data = None if after is None else changes.data(self.instance)
+
+    def story(self, *, safely: bool = False) -> Story:
+        """For publishing. ``safely``: a fault costs this object's events, not those of others."""
+        return Story(self.group, self._entries_safely if safely else self.entries, self.before)
+
+    def _entries_safely(self, told: Sequence[Entry], first: Row | None) -> Sequence[Entry]:
+        try:
+            return self.entries(told, first)
+        except Exception as error:
+            if isinstance(error, DatabaseError):
+                raise
+            names = _name(type(self.changes)), self.changes.model._meta.label
+            logger.exception(COULD_NOT_TELL, *names, self.key["pk"])
+            return told
+
+    def entries(self, told: Sequence[Entry], first: Row | None) -> list[Entry]:
+        """What a transaction has to tell of the object, in place of what it has told so far.
+
+        ``first`` is the row before the *transaction*, as far as that is known, and ``told`` knows
+        better than it where the object was.
+        """
+        shown_first = self.shown_before
+        if first is None and not told:
+            first = self.before  # a creation that was rolled back
+        elif first is not None and first is not self.before:
+            first = (self.before or {}) | first
+            shown_first = self._topics(first)
+        types_told = {entry.topic.key: entry.draft.type for entry in told}
+        topics = {e.topic.key: e.topic for e in told} | shown_first | self.shown_after
+        drafts: list[tuple[Topic, str]] = []
+        for topic_key, topic in topics.items():
+            if topic_key in types_told:
+                was_there = types_told[topic_key] != CREATED
+            else:
+                was_there = topic_key in shown_first
+            if topic_key in self.shown_after:
+                drafts.append((topic, UPDATED if was_there else CREATED))
+            elif was_there:
+                drafts.append((topic, DELETED))
+        data = self._data_by_type({type for _, type in drafts}, first)
+        return [Entry(topic, Draft(type, data[type])) for topic, type in drafts if type in data]
+
+    def _data_by_type(self, types: set[str], first: Row | None) -> dict[str, str]:
+        """The data as JSON; no ``updated`` where nobody wants it."""
+        data = {}
+        if DELETED in types:
+            data[DELETED] = encode_data(self.key)
+        if CREATED in types:
+            data[CREATED] = encode_data(self.data)
+        if UPDATED in types:
+            changed = _changed(self.instance, first or {}, self.after or {})
+            names = frozenset(field.name for field in changed)
+            if self._is_wanted(names):
+                data[UPDATED] = encode_data(self._data_updated(changed))
+        return data
+
+    def _topics(self, row: Row | None) -> dict[str, Topic]:
         if row is None:
             return {}
-        topics = [as_topic(topic) for topic in self.topics(_with(instance, row))]
+        topics = [as_topic(topic) for topic in self.changes.topics(_with(self.instance, row))]
         return {topic.key: topic for topic in topics}
 
+    def _is_wanted(self, changed: frozenset[str]) -> bool:
+        try:
+            return bool(self.changes.when(self.instance, changed))
+        except Exception:
+            logger.exception("%s.when() failed; the update is told.", _name(type(self.changes)))
+            return True
 
-def _entries(
-    told: Sequence[Entry],
-    shown_before: dict[str, Topic],
-    shown_after: dict[str, Topic],
-    data: str,
-    key: str,
-) -> list[Entry]:
-    """What a transaction has to tell of one object, in place of what it has told so far.
+    def _data_updated(self, changed: Sequence[Field[Any, Any]]) -> Any:
+        if not self.changes.fields or not isinstance(self.data, dict) or "changed" in self.data:
+            return self.data
+        names = {name for field in changed for name in (field.name, field.attname)}
+        return {**self.data, "changed": [name for name in self.changes.fields if name in names]}
 
-    ``told`` knows better than ``shown_before`` where the object was before the *transaction*.
-    """
-    types_told = {entry.topic.key: entry.draft.type for entry in told}
-    topics = {entry.topic.key: entry.topic for entry in told} | shown_before | shown_after
-    entries = []
-    for topic_key, topic in topics.items():
-        if topic_key in types_told:
-            was_there = types_told[topic_key] != CREATED
-        else:
-            was_there = topic_key in shown_before
-        if topic_key in shown_after:
-            entries.append(Entry(topic, Draft(UPDATED if was_there else CREATED, data)))
-        elif was_there:
-            entries.append(Entry(topic, Draft(DELETED, key)))
-    return entries
+
+def _changed(instance: Model, before: Row, after: Row) -> list[Field[Any, Any]]:
+    """The fields whose values differ. Of what the row before does not have nothing is said."""
+    return [
+        field
+        for field in _fields(instance)
+        if field.attname in before
+        and field.attname in after
+        and _as_loaded(field, before[field.attname]) != _as_loaded(field, after[field.attname])
+    ]
+
+
+def row_of(instance: Model, *, created: bool) -> Row | None:
+    """The row of an instance that was saved just now, if it knows it all."""
+    columns = _columns(instance)
+    fields = _fields(instance)
+    if (
+        len(columns) < len(fields)
+        # F("stock") - 1 was computed by the database.
+        or any(hasattr(value, "resolve_expression") for value in columns.values())
+        or (not created and any(field.generated for field in fields))
+    ):
+        return None
+    return {f.attname: _as_loaded(f, columns[f.attname]) for f in fields}
+
+
+# -- models and rows -------------------------------------------------------------------------------
+
+
+def _kin(model: type[Model]) -> list[type[Model]]:
+    """The models whose objects are the model's, too: those of its table, and those that inherit."""
+    found = [cast("type[Model]", model._meta.concrete_model)]
+    for one in found:
+        found += [child for child in one.__subclasses__() if child not in found]
+    return [one for one in found if not one._meta.abstract]
+
+
+def _same_table(one: type[Model], other: type[Model]) -> bool:
+    return one._meta.concrete_model is other._meta.concrete_model
+
+
+def _parent_links(model: type[Model], path: str = "") -> Iterator[str]:
+    """The paths to the tables that the model inherits, for ``select_for_update(of=…)``."""
+    concrete = cast("type[Model]", model._meta.concrete_model)
+    for field in concrete._meta.local_concrete_fields:
+        if field.remote_field and getattr(field.remote_field, "parent_link", False):
+            yield path + field.name
+            yield from _parent_links(
+                cast("type[Model]", field.related_model), f"{path}{field.name}__"
+            )
+
+
+def take_write_lock(model: type[Model], using: str) -> None:
+    """On SQLite, whose transactions cannot go from reading to writing once another has written."""
+    key = model._meta.pk_fields[0].attname
+    if not connections[using].features.has_select_for_update:
+        rows = model._base_manager.using(using).extra(where=["1 = 0"])
+        rows.update(**{key: F(key)})
+
+
+def locked(rows: QuerySet[M]) -> QuerySet[M]:
+    """With the locks that a save takes, those of inherited tables included."""
+    features = connections[rows.db].features
+    tables = ("self", *_parent_links(rows.model))
+    return rows.select_for_update(
+        of=tables if features.has_select_for_update_of else (),
+        no_key=features.has_select_for_no_key_update,
+    )
+
+
+def _as_model(instance: Model, model: type[M]) -> M:
+    """The object as one of this model, with its methods: a proxy's, if that was declared."""
+    if isinstance(instance, model):
+        return instance
+    if _same_table(type(instance), model):
+        other: Any = copy.copy(instance)
+        other.__class__ = model
+        return cast("M", other)
+    names = [f.attname for f in model._meta.concrete_fields if f.attname in instance.__dict__]
+    made = model.from_db(instance._state.db, names, [instance.__dict__[name] for name in names])
+    made._state.adding = instance._state.adding
+    return made
 
 
 def _name(changes_class: type[Changes[Any]]) -> str:
@@ -279,9 +536,9 @@ def _fields(instance: Model) -> list[Field[Any, Any]]:
     return list(instance._meta.concrete_fields)
 
 
-def _key(instance: Model) -> Any:
-    """The primary key as the database has it: "42" was assigned, 42 is saved."""
-    keys = [_as_loaded(f, getattr(instance, f.attname)) for f in instance._meta.pk_fields]
+def _key(instance: Model, model: type[Model]) -> Any:
+    """The model's primary key as the database has it: "42" was assigned, 42 is saved."""
+    keys = [_as_loaded(f, getattr(instance, f.attname)) for f in model._meta.pk_fields]
     return keys[0] if len(keys) == 1 else tuple(keys)
 
 
@@ -293,6 +550,11 @@ def _columns(instance: Model) -> Row:
         for field in instance._meta.concrete_fields
         if field.attname in loaded
     }
+
+
+def columns_of(instance: Model | None) -> Row | None:
+    """The row of an instance as it was loaded."""
+    return None if instance is None else _columns(instance)
 
 
 def _kept(value: Any) -> Any:
@@ -316,10 +578,19 @@ def _with(instance: M, row: Row) -> M:
         other.__dict__[field.attname] = row[field.attname]
         if field.is_relation and field.is_cached(other):
             field.delete_cached_value(other)
-    for name in list(other.__dict__):
-        if isinstance(getattr_static(type(other), name, None), COMPUTED):
-            del other.__dict__[name]
+    for name in _computed(type(other)) & other.__dict__.keys():
+        del other.__dict__[name]
     return other
+
+
+def _computed(model: type[Model]) -> set[str]:
+    """The names of what its objects compute once."""
+    return {
+        name
+        for base in model.__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, COMPUTED)
+    }
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.db.models import Max, Min, Q
 
 from ..core.events import Draft, Event
@@ -39,6 +40,8 @@ TOPICS_PER_SWEEP = 50
 """Topics that one transaction of the sweep may hold."""
 TOPICS_AT_ONCE = 200
 """Topics of one commit whose heads one transaction locks."""
+LOOK_AGAIN = 60.0
+"""Seconds after which a database without the table is asked again."""
 UNDECLARED_GRACE = 3600.0
 """Seconds that rows of an undeclared topic are left alone: during a deploy another release may know
 the topic."""
@@ -47,7 +50,29 @@ the topic."""
 class DatabaseOutbox(Outbox):
     """Rows of ``PendingEvent`` in the database of the caller's transaction."""
 
+    def __init__(self) -> None:
+        self._has_table: dict[str, bool] = {}
+        self._look_again: dict[str, float] = {}
+
+    def aliases(self) -> list[str]:
+        """Those where the routers allow the table, and where it is. The default one need not have it
+        yet: that it is not migrated should be heard of."""
+        allowed = [one for one in connections if router.allow_migrate_model(one, PendingEvent)]
+        return [one for one in allowed if one == DEFAULT_DB_ALIAS or self._looked_up(one)]
+
+    def _looked_up(self, alias: str) -> bool:
+        if not self._has_table.get(alias) and time.monotonic() >= self._look_again.get(alias, 0.0):
+            self._look_again[alias] = time.monotonic() + LOOK_AGAIN
+            try:
+                tables = connections[alias].introspection.table_names()
+            except Exception as error:
+                logger.info("The database %r is not swept for now (%s).", alias, error)
+                tables = []
+            self._has_table[alias] = PendingEvent._meta.db_table in tables
+        return self._has_table.get(alias, False)
+
     def add(self, entries: Sequence[Entry], using: str) -> list[int]:
+        self._look_again.pop(using, None)
         rows = [_row(entry) for entry in entries]
         if connections[using].features.can_return_rows_from_bulk_insert:
             PendingEvent.objects.using(using).bulk_create(rows)

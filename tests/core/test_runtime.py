@@ -52,7 +52,7 @@ with registry.isolated():
 def store(monkeypatch: pytest.MonkeyPatch) -> ScriptedLog:
     store = ScriptedLog()
     monkeypatch.setattr(runtime_module, "get_log", lambda: store)
-    monkeypatch.setattr(publishing, "sweep", lambda: 0)
+    monkeypatch.setattr(publishing, "sweep", lambda *_: 0)
     HOOKS.clear()
     return store
 

@@ -22,12 +22,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def heard() -> Heard:
-    """`heard("orders/1")`: what this topic has heard since it was last asked, as (type, data)."""
+    """`heard("orders/1")`: what this topic has heard since it was last asked, as (type, data).
+
+    Without the names of changed fields, which `heard_whole` has, too.
+    """
     return listener()
 
 
-def listener() -> Heard:
-    """What the fixture `heard` gives, for a test that needs several."""
+@pytest.fixture
+def heard_whole() -> Heard:
+    """As `heard`, with the names of changed fields."""
+    return listener(whole=True)
+
+
+def listener(*, whole: bool = False) -> Heard:
+    """What the fixtures `heard` and `heard_whole` give, for a test that needs several."""
     read: dict[str, int] = {}
 
     def since(topic: Topic | str) -> list[tuple[str, Any]]:
@@ -35,7 +44,11 @@ def listener() -> Heard:
         found = as_topic(topic)
         page = get_log().read(found, read.get(found.key, 0), 100_000, 10**9)
         read[found.key] = page.head.last
-        return [(event.type, json.loads(event.data)) for event in page.events]
+        events = [(event.type, json.loads(event.data)) for event in page.events]
+        for _, data in () if whole else events:
+            if isinstance(data, dict):
+                data.pop("changed", None)
+        return events
 
     return since
 

@@ -57,3 +57,30 @@ class Note(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class UrgentOrder(Order):
+    """The same rows, with a method of their own."""
+
+    class Meta:
+        proxy = True
+
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.status == "urgent"
+
+
+class Place(models.Model):
+    """A model that others inherit from."""
+
+    name = models.CharField(max_length=50)
+    street = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Restaurant(Place):
+    """Has a table of its own beside the place's."""
+
+    kitchen = models.CharField(max_length=50)

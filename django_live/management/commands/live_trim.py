@@ -1,0 +1,37 @@
+"""``manage.py live_trim``: remove the events that topics need not keep any more."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+
+from ...core.log import get_log
+from ...exceptions import StoreError
+
+
+class Command(BaseCommand):
+    help = (
+        "Removes the events that are older or more than their topics' History keeps. Servers do it "
+        "by themselves; run this from cron where no process serves streams. The exit code is 1 when "
+        "the store did not let it."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", choices=["text", "json"], default="text")
+
+    def handle(self, *, format: str, **options: Any) -> None:  # noqa: A002
+        log = get_log()
+        removed = 0
+        try:
+            while count := log.trim():
+                removed += count
+        except (DatabaseError, StoreError) as error:
+            raise CommandError(f"After {removed} events: {error}") from error
+        if format == "json":
+            self.stdout.write(json.dumps({"removed": removed}))
+        else:
+            self.stdout.write(f"{removed} events removed")
