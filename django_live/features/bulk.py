@@ -15,19 +15,8 @@ from typing import Any, TypeVar
 from django.db import connections, transaction
 from django.db.models import Manager, Model, QuerySet
 
-from .changes import (
-    BATCH,
-    COMMITTED,
-    Changes,
-    Gathered,
-    Row,
-    columns_of,
-    gathered,
-    locked,
-    row_of,
-    suppress,
-    take_write_lock,
-)
+from .changes import BATCH, COMMITTED, Changes, Gathered, gathered, suppress
+from .rows import Row, columns_of, locked, row_of, take_write_lock
 
 __all__ = ["LiveManager", "LiveQuerySet", "suppress"]
 

@@ -7,18 +7,15 @@ make the save fail.
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from decimal import Decimal
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
-from django.db.backends.utils import format_number
-from django.db.models import DecimalField, F, Field, FileField, Model, QuerySet
+from django.db.models import F, Field, Model
 from django.db.models.signals import (
     class_prepared,
     post_delete,
@@ -27,18 +24,30 @@ from django.db.models.signals import (
     pre_delete,
     pre_save,
 )
-from django.utils.functional import cached_property
 
 from ..core.events import Draft, encode_data
 from ..core.outbox import Entry
 from ..core.publishing import Story, after_commit, commits_by_itself, publish_stories
 from ..core.topics import Topic, as_topic
+from .rows import (
+    Row,
+    as_model,
+    changed_fields,
+    fields_of,
+    kept,
+    key_of,
+    kin,
+    loaded_columns,
+    locked,
+    row_of,
+    same_table,
+    shown,
+    with_row,
+)
 
 logger = logging.getLogger("django_live.changes")
 
 M = TypeVar("M", bound=Model)
-Row = dict[str, Any]
-"""Values of an object's columns by attribute name."""
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 COMMITTED = "_live_committed"
@@ -47,7 +56,6 @@ Missing where that is not known."""
 COULD_NOT_TELL = "%s could not tell of a change of %s %r; no event was sent."
 BATCH = 500
 """Objects that are told of at once."""
-COMPUTED = (cached_property, functools.cached_property)
 BEFORE = "_live_before"
 """Where an instance keeps, by the model that is told of, the row that its save or its deletion
 overwrites."""
@@ -101,7 +109,7 @@ class Changes(Generic[M]):
 
     def data(self, instance: M) -> Any:
         """What ``created`` and ``updated`` say of the object."""
-        return {"pk": instance.pk, **{name: _shown(instance, name) for name in self.fields}}
+        return {"pk": instance.pk, **{name: shown(instance, name) for name in self.fields}}
 
     def when(self, instance: M, changed: frozenset[str]) -> bool:
         """Whether an update is worth telling. ``changed`` names the model's fields that are different
@@ -115,19 +123,19 @@ class Changes(Generic[M]):
 
     def connect(self) -> None:
         """Listen to the model and to its kin. Done when the class is declared."""
-        for sender in _kin(self.model):
+        for sender in kin(self.model):
             self._listen_to(sender)
         class_prepared.connect(self._prepared, weak=False, dispatch_uid=_name(type(self)))
 
     def disconnect(self) -> None:
         """Stop listening."""
         class_prepared.disconnect(dispatch_uid=_name(type(self)))
-        for sender in _kin(self.model):
+        for sender in kin(self.model):
             for signal, _ in self._handlers(sender):
                 signal.disconnect(sender=sender, dispatch_uid=_name(type(self)))
 
     def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
-        if sender in _kin(self.model):  # a model that is defined later
+        if sender in kin(self.model):  # a model that is defined later
             self._listen_to(sender)
 
     def _listen_to(self, sender: type[Model]) -> None:
@@ -141,7 +149,7 @@ class Changes(Generic[M]):
             (pre_save, self._will_save),
             (post_save, self._saved),
         ]
-        if _same_table(sender, self.model):
+        if same_table(sender, self.model):
             # When the object of a model that inherits is deleted, there is a signal for each of its
             # tables; when it is saved there is one.
             handlers += [(pre_delete, self._will_delete), (post_delete, self._deleted)]
@@ -149,13 +157,13 @@ class Changes(Generic[M]):
 
     def _initialised(self, instance: M, **kwargs: Any) -> None:
         # Whether it comes from the database is known only later, by _state.adding.
-        instance.__dict__[COMMITTED] = _columns(instance)
+        instance.__dict__[COMMITTED] = loaded_columns(instance)
 
     def _will_save(self, instance: M, using: str, raw: bool, **kwargs: Any) -> None:
         if raw or self.is_silent():
             return
         before: Row | None
-        if instance._state.adding and not _same_table(type(instance), self.model):
+        if instance._state.adding and not same_table(type(instance), self.model):
             before = self._row_of_model(
                 instance, using
             )  # may be there before the inheriting one is
@@ -171,7 +179,7 @@ class Changes(Generic[M]):
         if self.is_silent():
             return
         before: Row | None
-        if all(_same_table(sender, self.model) for sender in _kin(self.model)):
+        if all(same_table(sender, self.model) for sender in kin(self.model)):
             before = self._row_before(instance, using, whole=True)
         else:
             # Django may have made it of an inheriting object, with what was not saved there.
@@ -192,7 +200,7 @@ class Changes(Generic[M]):
             instance.__dict__.pop(COMMITTED, None)
             return
         with self._logged(instance, using):
-            before = None if created and _same_table(type(instance), self.model) else known
+            before = None if created and same_table(type(instance), self.model) else known
             if commits_by_itself(transaction.get_connection(using)):
                 # Others may have saved it since. The last one to tell has to tell the last state, so
                 # the row is read and told while nobody else can change it.
@@ -210,7 +218,7 @@ class Changes(Generic[M]):
     def _deleted(self, instance: M, using: str, **kwargs: Any) -> None:
         if self.is_silent():
             return
-        before = instance.__dict__.get(BEFORE, {}).get(self.model) or _columns(instance)
+        before = instance.__dict__.get(BEFORE, {}).get(self.model) or loaded_columns(instance)
         with self._logged(instance, using):
             self._tell(instance, before, None, using)
             self._remember(instance, None, using)
@@ -243,7 +251,7 @@ class Changes(Generic[M]):
     def listening(cls, model: type[Model]) -> list[Changes[Any]]:
         """The declarations that hear of this model's objects and are not silent here."""
         declared = cls._declared.values()
-        return [one for one in declared if not one.is_silent() and model in _kin(one.model)]
+        return [one for one in declared if not one.is_silent() and model in kin(one.model)]
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -255,7 +263,11 @@ class Changes(Generic[M]):
             known: Row | None = instance.__dict__[COMMITTED]
             if known is None:
                 return None
-            needed = {f.attname for f in _fields(instance)} if whole else _columns(instance).keys()
+            needed = (
+                {f.attname for f in fields_of(instance)}
+                if whole
+                else loaded_columns(instance).keys()
+            )
             keys = {field.attname for field in instance._meta.pk_fields}
             if not needed - known.keys() and all(
                 known[name] == instance.__dict__.get(name) for name in keys
@@ -283,7 +295,7 @@ class Changes(Generic[M]):
             key = instance._meta.pk_fields[0].attname
             rows.update(**{key: F(key)})
         row = rows.first()
-        return None if row is None else _columns(row)
+        return None if row is None else loaded_columns(row)
 
     def _row_of_model(self, instance: Model, using: str) -> Row | None:
         """The row that an object of an inheriting model has in the model's own table."""
@@ -293,7 +305,7 @@ class Changes(Generic[M]):
                 return None
             keys = {"pk": instance.pk}
         row = self.model._base_manager.using(using).filter(**keys).first()
-        return None if row is None else _columns(row)
+        return None if row is None else loaded_columns(row)
 
     # -- telling -----------------------------------------------------------------------------------
 
@@ -360,10 +372,10 @@ class Telling(Generic[M]):
         self, changes: Changes[M], instance: Model, before: Row | None, after: Row | None
     ) -> None:
         self.changes = changes
-        self.instance = _with(_as_model(instance, changes.model), after or before or {})
+        self.instance = with_row(as_model(instance, changes.model), after or before or {})
         self.before = before
         self.after = after
-        pk = _key(self.instance, changes.model)
+        pk = key_of(self.instance, changes.model)
         self.group = (_name(type(changes)), pk)
         self.key = {"pk": pk}
         self.shown_before = self._topics(before)
@@ -419,7 +431,7 @@ class Telling(Generic[M]):
         if CREATED in types:
             data[CREATED] = encode_data(self.data)
         if UPDATED in types:
-            changed = _changed(self.instance, first or {}, self.after or {})
+            changed = changed_fields(self.instance, first or {}, self.after or {})
             names = frozenset(field.name for field in changed)
             if self._is_wanted(names):
                 data[UPDATED] = encode_data(self._data_updated(changed))
@@ -428,7 +440,7 @@ class Telling(Generic[M]):
     def _topics(self, row: Row | None) -> dict[str, Topic]:
         if row is None:
             return {}
-        topics = [as_topic(topic) for topic in self.changes.topics(_with(self.instance, row))]
+        topics = [as_topic(topic) for topic in self.changes.topics(with_row(self.instance, row))]
         return {topic.key: topic for topic in topics}
 
     def _is_wanted(self, changed: frozenset[str]) -> bool:
@@ -445,177 +457,8 @@ class Telling(Generic[M]):
         return {**self.data, "changed": [name for name in self.changes.fields if name in names]}
 
 
-def _changed(instance: Model, before: Row, after: Row) -> list[Field[Any, Any]]:
-    """The fields whose values differ. Of what the row before does not have nothing is said."""
-    return [
-        field
-        for field in _fields(instance)
-        if field.attname in before
-        and field.attname in after
-        and _as_loaded(field, before[field.attname]) != _as_loaded(field, after[field.attname])
-    ]
-
-
-def row_of(instance: Model, *, created: bool) -> Row | None:
-    """The row of an instance that was saved just now, if it knows it all."""
-    columns = _columns(instance)
-    fields = _fields(instance)
-    if (
-        len(columns) < len(fields)
-        # F("stock") - 1 was computed by the database.
-        or any(hasattr(value, "resolve_expression") for value in columns.values())
-        or (not created and any(field.generated for field in fields))
-    ):
-        return None
-    return {f.attname: _as_loaded(f, columns[f.attname]) for f in fields}
-
-
-# -- models and rows -------------------------------------------------------------------------------
-
-
-def _kin(model: type[Model]) -> list[type[Model]]:
-    """The models whose objects are the model's, too: those of its table, and those that inherit."""
-    found = [cast("type[Model]", model._meta.concrete_model)]
-    for one in found:
-        found += [child for child in one.__subclasses__() if child not in found]
-    return [one for one in found if not one._meta.abstract]
-
-
-def _same_table(one: type[Model], other: type[Model]) -> bool:
-    return one._meta.concrete_model is other._meta.concrete_model
-
-
-def _parent_links(model: type[Model], path: str = "") -> Iterator[str]:
-    """The paths to the tables that the model inherits, for ``select_for_update(of=…)``."""
-    concrete = cast("type[Model]", model._meta.concrete_model)
-    for field in concrete._meta.local_concrete_fields:
-        if field.remote_field and getattr(field.remote_field, "parent_link", False):
-            yield path + field.name
-            yield from _parent_links(
-                cast("type[Model]", field.related_model), f"{path}{field.name}__"
-            )
-
-
-def take_write_lock(model: type[Model], using: str) -> None:
-    """On SQLite, whose transactions cannot go from reading to writing once another has written."""
-    key = model._meta.pk_fields[0].attname
-    if not connections[using].features.has_select_for_update:
-        rows = model._base_manager.using(using).extra(where=["1 = 0"])
-        rows.update(**{key: F(key)})
-
-
-def locked(rows: QuerySet[M]) -> QuerySet[M]:
-    """With the locks that a save takes, those of inherited tables included."""
-    features = connections[rows.db].features
-    tables = ("self", *_parent_links(rows.model))
-    return rows.select_for_update(
-        of=tables if features.has_select_for_update_of else (),
-        no_key=features.has_select_for_no_key_update,
-    )
-
-
-def _as_model(instance: Model, model: type[M]) -> M:
-    """The object as one of this model, with its methods: a proxy's, if that was declared."""
-    if isinstance(instance, model):
-        return instance
-    if _same_table(type(instance), model):
-        other: Any = copy.copy(instance)
-        other.__class__ = model
-        return cast("M", other)
-    names = [f.attname for f in model._meta.concrete_fields if f.attname in instance.__dict__]
-    made = model.from_db(instance._state.db, names, [instance.__dict__[name] for name in names])
-    made._state.adding = instance._state.adding
-    return made
-
-
 def _name(changes_class: type[Changes[Any]]) -> str:
     return f"{changes_class.__module__}.{changes_class.__qualname__}"
-
-
-def _fields(instance: Model) -> list[Field[Any, Any]]:
-    return list(instance._meta.concrete_fields)
-
-
-def _key(instance: Model, model: type[Model]) -> Any:
-    """The model's primary key as the database has it: "42" was assigned, 42 is saved."""
-    keys = [_as_loaded(f, getattr(instance, f.attname)) for f in model._meta.pk_fields]
-    return keys[0] if len(keys) == 1 else tuple(keys)
-
-
-def _columns(instance: Model) -> Row:
-    """The values that the instance has of its own columns; deferred ones are missing."""
-    loaded = instance.__dict__
-    return {
-        field.attname: _kept(loaded[field.attname])
-        for field in instance._meta.concrete_fields
-        if field.attname in loaded
-    }
-
-
-def columns_of(instance: Model | None) -> Row | None:
-    """The row of an instance as it was loaded."""
-    return None if instance is None else _columns(instance)
-
-
-def _kept(value: Any) -> Any:
-    """The value as it is now: JSON and arrays are changed in place."""
-    return copy.deepcopy(value) if isinstance(value, dict | list | set) else value
-
-
-def _with(instance: M, row: Row) -> M:
-    """The instance as it is with these columns: without the related objects of other values, and
-    without what it has computed."""
-    changed: list[Any] = [
-        field
-        for field in instance._meta.concrete_fields
-        if field.attname in row
-        and not _is_same(instance.__dict__.get(field.attname), row[field.attname])
-    ]
-    if not changed:
-        return instance
-    other = copy.copy(instance)
-    for field in changed:
-        other.__dict__[field.attname] = row[field.attname]
-        if field.is_relation and field.is_cached(other):
-            field.delete_cached_value(other)
-    for name in _computed(type(other)) & other.__dict__.keys():
-        del other.__dict__[name]
-    return other
-
-
-def _computed(model: type[Model]) -> set[str]:
-    """The names of what its objects compute once."""
-    return {
-        name
-        for base in model.__mro__
-        for name, value in vars(base).items()
-        if isinstance(value, COMPUTED)
-    }
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
-
-
-def _shown(instance: Model, name: str) -> Any:
-    """The value of a field as JSON can carry it, or of a property."""
-    field = next((f for f in instance._meta.concrete_fields if f.name == name), None)
-    if field is None:
-        value = getattr(instance, name)
-        return value() if callable(value) else value
-    return _as_loaded(field, getattr(instance, field.attname))
-
-
-def _as_loaded(field: Field[Any, Any], value: Any) -> Any:
-    """The value as it would come from the database: "9.9" was assigned, Decimal("9.90") is saved."""
-    if isinstance(field, FileField):
-        return str(value)
-    target: Any = getattr(field, "target_field", field)
-    value = target.to_python(value)
-    if isinstance(value, Decimal) and isinstance(target, DecimalField):
-        places = target.decimal_places
-        return Decimal(format_number(value, target.max_digits, places) or 0)
-    return _kept(value)
 
 
 def _remember_refreshed(model: type[Model]) -> None:
@@ -633,11 +476,11 @@ def _remember_refreshed(model: type[Model]) -> None:
             # Perhaps the row as this very transaction has saved it, which is not committed.
             self.__dict__.pop(COMMITTED, None)
         elif names is None:
-            self.__dict__[COMMITTED] = _columns(self)
+            self.__dict__[COMMITTED] = loaded_columns(self)
         elif known is not None:
             # The other columns may have been changed in memory.
             fresh = {
-                field.attname: _kept(self.__dict__[field.attname])
+                field.attname: kept(self.__dict__[field.attname])
                 for field in self._meta.concrete_fields
                 if {field.name, field.attname} & set(names) and field.attname in self.__dict__
             }
