@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from .transports.application import LiveApplication
-    from .transports.hold import Application
+    from .transports.sockets import Application
 
 __all__ = ["get_live_application"]
 

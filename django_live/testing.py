@@ -199,18 +199,7 @@ async def open_sse(
         sent["cookie"] = cookies
     if cursor is not None:
         sent["last-event-id"] = cursor
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "query_string": urlencode([("topic", str(topic)) for topic in topics]).encode(),
-        "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
-        "server": ("testserver", 80),
-        "client": ("127.0.0.1", 50000),
-    }
+    scope = _scope(path, [("topic", str(topic)) for topic in topics], sent)
     closing = asyncio.Event()
     started: asyncio.Future[SSEStream] = asyncio.get_running_loop().create_future()
     asked = False
@@ -254,6 +243,22 @@ async def open_sse(
             await live.stop()
         for _ in range(3):  # who waits for the disconnect gets its turn to end
             await asyncio.sleep(0)
+
+
+def _scope(path: str, query: list[tuple[str, str]], headers: dict[str, str]) -> dict[str, Any]:
+    """An ASGI request for this address."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "query_string": urlencode(query).encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "server": ("testserver", 80),
+        "client": ("127.0.0.1", 50000),
+    }
 
 
 def _cookies(client: Client | None, user: Any) -> str:

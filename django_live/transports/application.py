@@ -8,7 +8,8 @@ from typing import Any
 from ..core.background import background
 from ..core.runtime import running_runtime, runtime
 from . import drain
-from .hold import Application, Hold, Receive, Scope, Send
+from .hold import Hold
+from .sockets import Application, Receive, Scope, Send
 
 logger = logging.getLogger("django_live.application")
 

@@ -31,8 +31,9 @@ from ..core.log import Head, get_log
 from ..core.runtime import runtime
 from ..core.subscribing import Request
 from .frames import JSON
-from .hold import HEADER, SCOPE_KEY, Message, Send, Slot
+from .hold import HEADER, SCOPE_KEY, Slot
 from .requests import MESSAGES, Plan, Refusal, Refused, plan_of, refusal_response
+from .sockets import Message, Send
 
 logger = logging.getLogger("django_live.polling")
 

@@ -21,11 +21,11 @@ async def _nothing(*args: Any) -> None:
 def switch_off(mechanism: str) -> None:
     """Called when tests.asgi has set Django up: only then can these be imported."""
     from django_live.core.runtime import Runtime
-    from django_live.transports import hold
+    from django_live.transports import hold, sockets
 
     match mechanism:
         case "back-pressure":
-            hold.register_producer = lambda send, sink: lambda: None
+            sockets.register_producer = lambda send, sink: lambda: None
         case "head-checks":
             Runtime._check_heads = _nothing  # type: ignore[method-assign,assignment]
         case "hold":

@@ -16,7 +16,9 @@ from django.core.asgi import get_asgi_application
 from django_live.core.hub import Connection
 from django_live.core.runtime import runtime
 from django_live.transports import hold as hold_module
-from django_live.transports.hold import HEADER, Hold, SendSink, _Rest, is_steppable
+from django_live.transports import sockets as sockets_module
+from django_live.transports.hold import HEADER, Hold
+from django_live.transports.sockets import SendSink, _Rest, is_steppable
 from tests.core.fakes import until
 from tests.transports.driver import Browser, SteppedBrowser, tell
 from tests.transports.middleware import answers
@@ -401,7 +403,7 @@ async def test_a_client_that_hangs_up_is_forgotten(site: Site, browser: type[Bro
 async def test_a_client_that_hangs_up_while_its_socket_is_full_is_forgotten_at_once(
     site: Site, browser: type[Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold_module, "LAST_WRITE", 3600.0)
+    monkeypatch.setattr(sockets_module, "LAST_WRITE", 3600.0)
     async with browser(site(), "open/a") as opened:
         await opened.opened()
         opened.stuck = True
@@ -424,7 +426,7 @@ async def test_a_client_that_hangs_up_before_its_stream_is_open_leaves_nothing(
 async def test_a_stream_that_is_ended_waits_a_moment_for_a_full_socket(
     site: Site, browser: type[Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold_module, "LAST_WRITE", 0.02)
+    monkeypatch.setattr(sockets_module, "LAST_WRITE", 0.02)
     async with browser(site(), "open/a") as opened:
         await opened.opened()
         opened.stuck = True
@@ -545,7 +547,7 @@ async def test_the_rest_of_a_send_goes_on_where_it_waited() -> None:
 
     step = send().__await__()
     awaited = next(step)
-    rest = asyncio.ensure_future(hold_module._awaiting(_Rest(step, awaited)))
+    rest = asyncio.ensure_future(sockets_module._awaiting(_Rest(step, awaited)))
     await asyncio.sleep(0)
     assert order == ["begun"]
     first.set()
@@ -567,7 +569,7 @@ async def test_a_send_that_is_cancelled_hears_of_it(catches: bool) -> None:
                 raise
 
     step = send().__await__()
-    rest = asyncio.ensure_future(hold_module._awaiting(_Rest(step, next(step))))
+    rest = asyncio.ensure_future(sockets_module._awaiting(_Rest(step, next(step))))
     await asyncio.sleep(0)
     rest.cancel()
     await asyncio.wait({rest})
@@ -605,7 +607,7 @@ async def test_an_awaitable_that_is_no_coroutine_is_stepped_too() -> None:
     sink = SendSink(send)
     assert sink.write(b"data") is False
     assert sink._unfinished is not None
-    rest = asyncio.ensure_future(hold_module._awaiting(sink._unfinished))
+    rest = asyncio.ensure_future(sockets_module._awaiting(sink._unfinished))
     await asyncio.sleep(0)
     waiting.set_result(None)
     await asyncio.wait_for(rest, 5)
