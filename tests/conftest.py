@@ -2,10 +2,12 @@
 
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+import hypothesis
 import pytest
 from django.conf import settings
 
@@ -14,6 +16,12 @@ from tests.support.reader_pool import ReaderPool
 from tests.support.redis import RedisServer
 from tests.support.requirements import require
 from tests.support.servers import Server
+
+# `make test` draws the same examples every time, so that it says the same of the same code;
+# LIVE_TEST_RANDOM=1 draws new ones, which is how the machines find what nobody thought of.
+hypothesis.settings.register_profile("the same every time", derandomize=True)
+if not os.environ.get("LIVE_TEST_RANDOM"):
+    hypothesis.settings.load_profile("the same every time")
 
 pytest_plugins = [
     "pytester",

@@ -262,7 +262,9 @@ class Changes(Generic[M]):
         if not state.adding and state.db in (None, using) and COMMITTED in instance.__dict__:
             known: Row | None = instance.__dict__[COMMITTED]
             if known is None:
-                return None
+                # Made in this transaction, or in a savepoint of it that was rolled back: then the row
+                # that stood before it stands again.
+                return self._row_now(instance, using)
             needed = (
                 {f.attname for f in fields_of(instance)}
                 if whole
