@@ -6,8 +6,12 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 # More arguments for pytest: make test PYTEST_ARGS="-k replay -x"
 PYTEST_ARGS ?=
+# Most tests wait for servers and browsers: twice as many at once as there are processors.
+WORKERS ?= 4
 
 BIN := $(VENV)/bin
+# A chosen test is run alone, so that what it prints can be read.
+PYTEST := $(BIN)/python -m pytest $(if $(PYTEST_ARGS),,-n $(WORKERS) --dist loadfile)
 # The stamps live inside the environment, so removing it removes them too.
 MADE := $(VENV)/.made
 DEMO_READY := $(VENV)/.demo-ready
@@ -69,14 +73,14 @@ demo: $(DEMO_READY) ## a live site with example data, ready to click
 	@$(BIN)/python manage.py runserver $(HOST):$(PORT)
 
 test: $(DEV_READY) test-client ## run every test this machine can run, and name the others
-	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(PYTEST) $(PYTEST_ARGS)
 	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgresql)
 
 # The contracts once more: on SQLite they ran with everything else.
 test-postgresql: $(DEV_READY)
 	@if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("postgresql"))'; then \
 	  echo "Stores, outbox and changes on PostgreSQL …"; \
-	  LIVE_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contracts tests/stores tests/features; \
+	  LIVE_TEST_DATABASE=postgresql $(PYTEST) tests/contracts tests/stores tests/features; \
 	else case ",$$LIVE_REQUIRE," in \
 	  *,all,*|*,postgresql,*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no PostgreSQL"; exit 1;; \
 	  *) echo "Left out: stores, outbox and changes on PostgreSQL (there is none here)";; esac; fi
