@@ -1,54 +1,81 @@
 /**
- * Builds the classic script that Django serves, and the ES module for npm.
- * With --check it writes nothing, and fails if the script that Django serves is not what the source makes.
+ * Builds the classic script that Django serves, the file that it fetches when it needs more, and the ES module for npm.
+ * With --check it writes nothing, and fails if what Django serves is not what the source makes.
  */
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { internalNames } from "./internal-names.mjs";
 
-const LARGEST = 10_000; // Bytes of the script, gzipped.
+/** Bytes, gzipped. The first is what a page loads; the second what some pages load besides. */
+const LARGEST = { "live.js": 10_000, "live-more.js": 6_500 };
 const client = new URL("../", import.meta.url);
-const served = new URL("../django_live/static/django_live/live.js", client);
+const serving = new URL("../django_live/static/django_live/", client);
 const { name, version, license } = JSON.parse(readFileSync(new URL("package.json", client), "utf8"));
+const mangled = {};
 
-async function bundle(entry, format) {
-  const { outputFiles } = await build({
+async function bundle(entries, options) {
+  const { outputFiles, mangleCache } = await build({
     absWorkingDir: fileURLToPath(client),
-    entryPoints: [`src/${entry}`],
+    entryPoints: entries,
+    outdir: "dist",
     bundle: true,
     write: false,
-    format,
     target: "es2020",
     charset: "ascii",
     minify: true,
+    mangleProps: internalNames(),
+    mangleCache: mangled,
     legalComments: "none",
     banner: { js: `/*! ${name} ${version}, ${license} */` },
+    ...options,
   });
-  return outputFiles[0].text;
+  Object.assign(mangled, mangleCache);
+  return Object.fromEntries(outputFiles.map(({ path, text }) => [path.split("/").at(-1), text]));
 }
 
-const script = await bundle("script.ts", "iife");
-const size = gzipSync(script, { level: 9 }).length;
-if (size > LARGEST) fail(`live.js is ${size} bytes gzipped; it may have ${LARGEST}.`);
+/** The two files, which know each other by what both are made of. */
+async function served() {
+  const parts = async (build) => {
+    const define = { __BUILD__: JSON.stringify(build) };
+    const script = await bundle(["src/script.ts"], { format: "iife", define });
+    const more = await bundle(["src/more.ts"], { format: "esm", define });
+    return { "live.js": script["script.js"], "live-more.js": more["more.js"] };
+  };
+  const draft = await parts("");
+  return parts(createHash("sha256").update(Object.values(draft).join()).digest("hex").slice(0, 8));
+}
 
-if (process.argv.includes("--check")) {
-  if (readOrEmpty(served) !== script) fail("live.js is not what client/src makes: run `npm run build` in client/.");
-} else {
-  writeFileSync(served, script);
+const files = await served();
+for (const [file, content] of Object.entries(files)) {
+  const size = gzipSync(content, { level: 9 }).length;
+  console.log(`${file}: ${size} bytes gzipped, of ${LARGEST[file]}`);
+  if (size > LARGEST[file]) fail(`${file} is ${size} bytes gzipped; it may have ${LARGEST[file]}.`);
+  if (process.argv.includes("--check")) {
+    if (readOrEmpty(file) !== content) fail(`${file} is not what client/src makes: run \`npm run build\` in client/.`);
+  } else {
+    writeFileSync(new URL(file, serving), content);
+  }
+}
+if (!process.argv.includes("--check")) {
   const dist = new URL("dist/", client);
-  mkdirSync(dist, { recursive: true });
-  writeFileSync(new URL("live.mjs", dist), await bundle("live.ts", "esm"));
+  rmSync(dist, { recursive: true, force: true });
+  mkdirSync(dist);
+  const modules = await bundle(["src/live.ts"], { format: "esm", splitting: true, outExtension: { ".js": ".mjs" } });
+  for (const [file, text] of Object.entries(modules)) writeFileSync(new URL(file, dist), text);
   // The public face holds nothing but types, so it is its own declaration.
   const types = readFileSync(new URL("src/api.ts", client), "utf8");
   writeFileSync(new URL("live.d.ts", dist), `${types}\nexport declare const live: Live;\n`);
+  const styles = readFileSync(new URL("live-status.css", serving), "utf8");
+  writeFileSync(new URL("live-status.css", dist), styles);
 }
-console.log(`live.js: ${size} bytes gzipped`);
 
 function readOrEmpty(file) {
   try {
-    return readFileSync(file, "utf8");
+    return readFileSync(new URL(file, serving), "utf8");
   } catch {
     return "";
   }

@@ -39,6 +39,8 @@ export interface LiveError {
   readonly message: string;
   /** Absent where the error belongs to the whole stream. */
   readonly topic?: string | undefined;
+  /** `send` where it is about a message, not about the subscription. */
+  readonly action?: string | undefined;
 }
 
 /**
@@ -55,11 +57,30 @@ export interface Handlers {
   [type: string]: Handler | undefined;
 }
 
+/** Why `call()` or `sendBinary()` got no reply. */
+export interface CallError extends Error {
+  readonly name: "CallError";
+  /**
+   * A code of the protocol (`forbidden`, `rejected`, `too-many-messages` …), or one of the client's own: `offline`
+   * (never sent), `timeout` and `connection-lost` (sent; whether it was acted on is not known), `busy`.
+   */
+  readonly code: string;
+  /** The topic that it was sent to. */
+  readonly topic: string;
+}
+
+export interface CallOptions {
+  /** Milliseconds to wait for the reply, and before that for a connection. Default: 10,000. */
+  timeout?: number | undefined;
+}
+
 export interface SubscribeOptions {
   /** Start after this position: the `cursor` of an earlier subscription, or one printed into the page. */
   cursor?: string | undefined;
   /** Unsubscribes when it is aborted. */
   signal?: AbortSignal | undefined;
+  /** `ws` for a topic that the page also sends to often: as `data-transport` says in a page. Default: `sse`. */
+  transport?: "sse" | "ws" | undefined;
 }
 
 export interface Subscription {
@@ -83,8 +104,24 @@ export interface Configuration {
   headers?: (() => Record<string, string> | Promise<Record<string, string>>) | undefined;
   /** Send cookies to another origin too. Default: false. */
   withCredentials?: boolean | undefined;
+  /** Asked for a token before each request; sent as `Authorization: Bearer`. A WebSocket cannot send it: see `ticket`. */
+  token?: (() => string | Promise<string>) | undefined;
+  /** Asked for a short-lived ticket before each WebSocket; sent as `?ticket=`. */
+  ticket?: (() => string | Promise<string>) | undefined;
+  /**
+   * Tabs that give the same text share one connection: something that stands for the user's session. Empty: this
+   * page has a connection of its own. Set it before the first subscription.
+   */
+  share?: string | undefined;
   /** How long, in milliseconds, the connection may be lost before the status says `stale`. Default: 2,500. */
   staleAfter?: number | undefined;
+}
+
+export interface ConnectOptions extends Configuration {
+  /** The address that `django_live.urls` is included at, `https://api.example/live/`. */
+  base?: string | undefined;
+  /** `true`: send cookies to another origin. A function: as `token`. */
+  credentials?: boolean | (() => string | Promise<string>) | undefined;
 }
 
 export interface Live {
@@ -98,6 +135,23 @@ export interface Live {
    * @throws TypeError when no topic is named.
    */
   subscribe(topic: string | readonly string[], handlers: Handlers, options?: SubscribeOptions): Subscription;
+  /**
+   * Sends a message to a topic: JSON, or bytes. What goes wrong is told to the topic's `error` handlers.
+   * Without a connection it waits, as `call()` does.
+   */
+  send(topic: string, type: string, data?: unknown): void;
+  /**
+   * Sends a message and resolves with what the server's `on_message` returned. Rejects with a `CallError`.
+   * A message is sent once at most.
+   */
+  call<Result = unknown>(topic: string, type: string, data?: unknown, options?: CallOptions): Promise<Result>;
+  /** As `call()`, with bytes. */
+  sendBinary<Result = unknown>(
+    topic: string,
+    type: string,
+    bytes: ArrayBuffer | ArrayBufferView,
+    options?: CallOptions,
+  ): Promise<Result>;
   readonly status: Status;
   /** Calls `listener` at every change of status; returns a function that ends that. */
   onStatus(listener: (status: Status) => void): () => void;
@@ -109,9 +163,13 @@ export interface Live {
    * @throws TypeError when `eventsUrl` is no address.
    */
   configure(changes: Configuration): void;
-  /** Connects again after `stopped` or `close()`, and asks again for refused topics. */
-  connect(): void;
-  /** Closes the stream until `connect()`. Subscriptions stay, and go on from where they were. */
+  /**
+   * Connects again after `stopped` or `close()`, and asks again for refused topics. Options are as in `configure()`.
+   *
+   * @throws TypeError when `base` is no address.
+   */
+  connect(options?: ConnectOptions): void;
+  /** Closes the connection until `connect()`. Subscriptions stay, and go on from where they were. */
   close(): void;
 }
 

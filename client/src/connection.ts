@@ -1,5 +1,5 @@
 /**
- * The life of the page's one stream: when to open it, when to give it up, when to come back.
+ * The life of the page's one stream, whatever carries it: when to open it, when to give it up, when to come back.
  *
  * At most one attempt exists; aborting it silences it. Every opening runs from a timer, never from inside a handler:
  * so the frame that is being dispatched has been counted in the cursor before the next request takes the cursor.
@@ -7,14 +7,14 @@
 
 import type { LiveError, Reset } from "./api.js";
 import type { Backoff } from "./backoff.js";
-import type { Frame } from "./frames.js";
-import { report } from "./report.js";
+import { unwrapped } from "./frames.js";
+import { type Ladder, SOCKET, STREAM } from "./ladder.js";
 import type { Resume } from "./resume.js";
 import { SilenceWatch } from "./silence.js";
 import type { StatusBoard } from "./status.js";
 import { Timer } from "./timer.js";
 import { REFUSALS, type Topics } from "./topics.js";
-import type { Ending, Transport } from "./transport.js";
+import { accepted, CUT, type Ending, type Frame, type Transport } from "./transport.js";
 
 /** Changes of topics within this many milliseconds make one request. */
 const COALESCE = 10;
@@ -23,40 +23,70 @@ const SPACING = 250;
 /** A stream that lived for so many milliseconds was no failure. */
 const PROVEN_AFTER = 5000;
 
-const CUT: Ending = { stop: false, retryAfter: 0, errors: [] };
-
 /** Errors with which the server ends the stream for good. */
 const ENDS_THE_STREAM = new Set(["signed-out", "disconnected"]);
 
 /** Why no stream shall be opened; empty while one may. */
 type Halt = "" | "refused" | "closed" | "hidden";
 
-interface StreamOpen {
-  connection: string;
-  heartbeat: number;
-  topics: string[];
+export interface StreamOpen {
+  readonly connection: string;
+  /** Seconds. */
+  readonly heartbeat: number;
+  readonly topics: readonly string[];
+}
+
+/** Hears what the connection hears. */
+export interface Tap {
+  opened?(open: StreamOpen): void;
+  frame?(frame: Frame, cursorBefore: string): void;
+  ended?(ending: Ending): void;
 }
 
 export class Connection {
   /** The server's name for the open stream; empty while there is none. */
   id = "";
-  private attempt: AbortController | undefined;
+  isOpen = false;
+  heartbeat = 0;
   private requested = new Set<string>();
+  /** What carries the stream, or did last. */
+  transport: Transport | undefined;
+  /** Carries the stream instead of a transport of our own: another tab. */
+  shared: Transport | undefined;
+  readonly taps: Tap[] = [];
+  /** Asked for over the open stream, and not answered yet. */
+  private readonly pending = new Set<string>();
+  private attempt: AbortController | undefined;
+  step = STREAM;
   private halt: Halt = "";
   private openedAt = 0;
 
   private readonly change = new Timer(() => this.reconcile());
   private readonly retry = new Timer(() => this.open());
   private readonly silence = new SilenceWatch(() => this.ended(CUT));
+  private readonly opening = new Timer(() => this.ended({ ...CUT, blocked: true }));
   private readonly proof = new Timer(() => this.proven());
 
   constructor(
     private readonly topics: Topics,
     private readonly resume: Resume,
     private readonly backoff: Backoff,
-    private readonly transport: Transport,
+    /** By the steps of the ladder; those that are missing come with `loadMore`. */
+    readonly transports: (Transport | undefined)[],
+    private readonly loadMore: () => Promise<unknown>,
+    private readonly ladder: Ladder,
     private readonly status: StatusBoard,
   ) {}
+
+  /** The topics that the server has decided about. */
+  get settled(): string[] {
+    return [...this.requested].filter((topic) => !this.pending.has(topic));
+  }
+
+  /** Whether something is wanted and may be asked for. */
+  get isWanted(): boolean {
+    return !this.halt && this.topics.wanted.length > 0;
+  }
 
   topicsChanged(): void {
     if (this.halt === "refused") this.halt = "";
@@ -88,8 +118,16 @@ export class Connection {
     if (!this.halt) this.haltAs("hidden");
   }
 
+  get isClosed(): boolean {
+    return this.halt === "closed" || this.isHidden;
+  }
+
+  get isHidden(): boolean {
+    return this.halt === "hidden";
+  }
+
   show(): void {
-    if (this.halt !== "hidden") return;
+    if (!this.isHidden) return;
     this.halt = "";
     this.restart();
   }
@@ -100,6 +138,7 @@ export class Connection {
 
   /** The network is back: what looks open is probably dead. */
   online(): void {
+    this.ladder.remember(SOCKET);
     this.restart();
   }
 
@@ -109,7 +148,7 @@ export class Connection {
   }
 
   /** Tries now instead of after the wait, unless the server asked for the wait. */
-  private restart(): void {
+  restart(): void {
     this.drop();
     if (!this.halt) this.retry.set(this.backoff.held);
   }
@@ -118,12 +157,40 @@ export class Connection {
     const { wanted } = this.topics;
     if (!wanted.length) this.rest();
     else if (this.halt) return;
-    else if (this.attempt ? this.differs(wanted) : !this.retry.pending) this.open();
+    else if (this.attempt) this.adjust(wanted);
+    else if (!this.retry.pending) this.open();
   }
 
-  private differs(wanted: readonly string[]): boolean {
+  /** Brings an attempt up to date with what is wanted: over the open stream where that is possible. */
+  private adjust(wanted: readonly string[]): void {
     const { topics } = this.resume.compose(wanted);
-    return topics.length !== this.requested.size || topics.some((topic) => !this.requested.has(topic));
+    const added = topics.filter((topic) => !this.requested.has(topic));
+    const left = [...this.requested].filter((topic) => !topics.includes(topic));
+    const { transport } = this;
+    if (!this.shared && this.ladder.step(this.best) < this.step) return this.open();
+    if (!added.length && !left.length) return;
+    if (!transport?.change || !this.isOpen) return this.open();
+
+    this.requested = new Set(topics);
+    if (left.length) transport.change("unsubscribe", left, "", () => {});
+    this.resume.leave(left);
+    if (!added.length) return;
+    const cursor = this.resume.startsOf(added);
+    const { attempt } = this;
+    for (const topic of added) this.pending.add(topic);
+    transport.change("subscribe", added, cursor, (reply) => {
+      if (this.attempt !== attempt) return;
+      for (const topic of added) this.pending.delete(topic);
+      const { topics, errors } = accepted(reply);
+      this.resume.joined(topics, reply.id ?? cursor);
+      for (const error of errors) this.failed(error);
+      this.opened({ connection: this.id, heartbeat: this.heartbeat, topics: [...this.requested] });
+    });
+  }
+
+  /** The step of the ladder that suits the topics best. */
+  get best(): number {
+    return this.topics.wantsSocket ? SOCKET : STREAM;
   }
 
   /** Nothing is left to ask for. */
@@ -144,14 +211,25 @@ export class Connection {
     this.attempt = attempt;
     this.requested = new Set(topics);
     this.openedAt = Date.now();
-    this.silence.expect();
+    this.step = this.ladder.step(this.best);
+    const transport = this.shared ?? this.transports[this.step];
+    this.transport = transport;
     this.status.connecting();
+    if (!transport) {
+      this.loadMore().then(
+        () => signal.aborted || this.open(),
+        () => signal.aborted || this.ended({ ...CUT, blocked: true }),
+      );
+      return;
+    }
+    this.silence.expect();
+    if (transport.limit) this.opening.set(transport.limit);
 
     const listener = {
       onBytes: () => this.silence.heard(),
       onFrame: (frame: Frame) => this.receive(frame),
     };
-    this.transport.run({ topics, cursor, signal }, listener).then(
+    transport.run({ topics, cursor, signal }, listener).then(
       (ending) => signal.aborted || this.ended(ending),
       (error) => signal.aborted || this.cut(error),
     );
@@ -168,7 +246,10 @@ export class Connection {
     this.attempt?.abort();
     this.attempt = undefined;
     this.id = "";
+    this.isOpen = false;
+    this.pending.clear();
     this.silence.stop();
+    this.opening.clear();
     this.proof.clear();
     if (this.status.value === "live") this.status.lost();
   }
@@ -179,33 +260,42 @@ export class Connection {
     this.ended(CUT);
   }
 
-  private ended({ stop, retryAfter, errors }: Ending): void {
+  private ended({ stop, retryAfter, errors, blocked }: Ending): void {
     this.drop();
-    if (stop) return this.stop(errors);
     this.status.lost();
+    // The next transport tells whether this was the network's doing, or the server is down.
+    if (blocked && !this.shared && this.ladder.blocked(this.step)) return this.retry.set(0);
+    this.ladder.failed();
+    if (stop) return this.stop(errors);
     this.retry.set(this.backoff.next(retryAfter));
   }
 
   private stop(errors: readonly LiveError[]): void {
     this.haltAs("refused");
     this.status.set("stopped");
+    for (const tap of this.taps) tap.ended?.({ ...CUT, stop: true, errors });
     for (const error of errors) this.topics.fail(error);
   }
 
   private receive(frame: Frame): void {
+    const { cursor } = this.resume;
     if (frame.retry !== undefined) this.backoff.use(frame.retry);
-    if (this.id) this.status.set("live"); // After a false alarm of "offline".
-    if (frame.data) this.dispatch(frame);
+    if (this.isOpen) this.status.set("live"); // After a false alarm of "offline".
+    if (frame.event !== "stream-open") for (const tap of this.taps) tap.frame?.(frame, cursor);
+    if (frame.data !== undefined && frame.event !== "keep-alive") this.dispatch(frame);
     if (frame.id !== undefined) this.resume.cursor = frame.id;
   }
 
-  private dispatch({ event, topic, data: json, id }: Frame): void {
-    const data = parsed(json);
-    if (data === undefined) return;
+  private dispatch({ event, topic = "", data: sent, id }: Frame): void {
+    const data = unwrapped(sent);
     const type = event || "message";
     switch (type) {
-      case "stream-open":
-        return this.opened(data as StreamOpen, id);
+      case "stream-open": {
+        const open = data as StreamOpen;
+        // Without an id there is no place yet to speak of: all are newcomers that wait for their snapshots.
+        this.resume.opened(this.requested, new Set(open.topics), id ?? "");
+        return this.opened(open);
+      }
       case "stream-error":
         return this.failed(data as LiveError);
       case "stream-reset":
@@ -218,19 +308,23 @@ export class Connection {
     }
   }
 
-  private opened({ connection, heartbeat, topics }: StreamOpen, id?: string): void {
-    this.id = connection;
-    this.silence.expect(heartbeat || undefined);
+  private opened(open: StreamOpen): void {
+    this.id = open.connection;
+    this.heartbeat = open.heartbeat;
+    this.isOpen = true;
+    this.opening.clear();
+    this.silence.expect(open.heartbeat || undefined);
     this.backoff.release();
     this.proof.set(PROVEN_AFTER);
-    // Without an id there is no place yet to speak of: all are newcomers that wait for their snapshots.
-    this.resume.opened(this.requested, new Set(topics), id ?? "");
+    if (!this.shared) this.ladder.opened(this.step);
     this.status.set("live");
+    for (const tap of this.taps) tap.opened?.(open);
     this.topicsChanged(); // Some may have had to wait for this cursor.
   }
 
   private failed(error: LiveError): void {
-    const { code, topic } = error;
+    const { code, topic, action } = error;
+    if (action) return this.topics.fail(error);
     if (ENDS_THE_STREAM.has(code)) return this.stop([{ ...error, topic: undefined }]);
     if (topic && REFUSALS.has(code)) {
       this.requested.delete(topic); // Should it be wanted again, that is a change.
@@ -245,14 +339,5 @@ export class Connection {
   /** While a topic waits to be asked for again, a healthy stream says nothing about that topic. */
   private proven(): void {
     if (!this.retry.pending) this.backoff.reset();
-  }
-}
-
-function parsed(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch (error) {
-    report(error);
-    return undefined;
   }
 }

@@ -1,6 +1,8 @@
 /** From bytes to frames: the parsing rules of Server-Sent Events, with the field `topic` added. */
 
-export interface Frame {
+import { report } from "./report.js";
+
+export interface RawFrame {
   /** The cursor after this frame; undefined if the frame does not move it. */
   id: string | undefined;
   event: string;
@@ -22,7 +24,7 @@ export class FrameParser {
   private endedWithCr = false;
   private lines: string[] = [];
 
-  *push(chunk: Uint8Array): Generator<Frame> {
+  *push(chunk: Uint8Array): Generator<RawFrame> {
     let text = this.decoder.decode(chunk, { stream: true });
     if (!text) return;
     // The line already ended with the CR of the last chunk; its LF is not an empty line.
@@ -45,8 +47,8 @@ export class FrameParser {
   }
 }
 
-function parseFrame(lines: string[]): Frame {
-  const frame: Frame = { id: undefined, event: "", topic: "", data: "", retry: undefined };
+function parseFrame(lines: string[]): RawFrame {
+  const frame: RawFrame = { id: undefined, event: "", topic: "", data: "", retry: undefined };
   const data: string[] = [];
   for (const line of lines) {
     const [, field, value = ""] = /^([^:]*)(?:: ?([^]*))?$/.exec(line)!;
@@ -57,4 +59,22 @@ function parseFrame(lines: string[]): Frame {
   }
   frame.data = data.join("\n");
   return frame;
+}
+
+/** Bytes, where JSON stands for them; anything else stays what it is. */
+export function unwrapped(data: unknown): unknown {
+  const base64 = (data as { $bytes?: unknown } | null | undefined)?.$bytes;
+  if (typeof base64 !== "string" || Object.keys(data as object).length > 1) return data;
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/** What the server meant; undefined if there is nothing, or nothing that can be read. */
+export function parsed(json: string): unknown {
+  if (!json) return undefined;
+  try {
+    return JSON.parse(json);
+  } catch (error) {
+    report(error);
+    return undefined;
+  }
 }

@@ -5,5 +5,5 @@ import { defineElements } from "./elements/define.js";
 
 export type * from "./api.js";
 
-export const live = createLive();
+export const live = createLive(() => import("./more.js"));
 defineElements(live);

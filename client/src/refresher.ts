@@ -21,103 +21,112 @@ interface Due {
   readonly at: number;
 }
 
-export class Refresher {
-  private readonly due = new Map<HTMLElement, Due>();
-  /** The elements that are being fetched; empty while no fetch is under way. */
-  private batch: readonly HTMLElement[] = [];
-  private wakesAt = Infinity;
-  private notBefore = 0;
-  /** One draw for the whole page: the earliest of two hundred draws would be no jitter at all. */
-  private draw = Math.random();
-  private readonly timer = new Timer(() => this.wake());
-  private readonly backoff = new Backoff();
-
+export interface Refresher {
   /** The element's content is behind. */
-  mark(element: HTMLElement): void {
+  mark(element: HTMLElement): void;
+  /** Lets go of an element; returns whether its content was behind. */
+  forget(element: HTMLElement): boolean;
+}
+
+/** One for the page. Closures instead of a class: 50 bytes of the script. */
+export function createRefresher(): Refresher {
+  const due = new Map<HTMLElement, Due>();
+  const backoff = new Backoff();
+  /** The elements that are being fetched; empty while no fetch is under way. */
+  let batch: readonly HTMLElement[] = [];
+  let wakesAt = Infinity;
+  let notBefore = 0;
+  /** One draw for the whole page: the earliest of two hundred draws would be no jitter at all. */
+  let draw = Math.random();
+  const timer = new Timer(wake);
+  document.addEventListener("visibilitychange", wake);
+
+  function mark(element: HTMLElement): void {
     const now = Date.now();
     const debounce = milliseconds(element, "debounce", DEBOUNCE);
-    const since = this.due.get(element)?.since ?? now;
+    const since = due.get(element)?.since ?? now;
     const quiet = Math.min(now + debounce, since + Math.max(debounce, LONGEST_DEBOUNCE));
-    this.schedule(element, { since, at: quiet + this.draw * milliseconds(element, "jitter", JITTER) });
+    const at = quiet + draw * milliseconds(element, "jitter", JITTER);
+    due.set(element, { since, at });
+    if (!batch.length) wakeAt(at);
   }
 
-  /** Lets go of an element; returns whether its content was behind. */
-  forget(element: HTMLElement): boolean {
-    return this.due.delete(element) || this.batch.includes(element);
+  function wakeAt(at: number): void {
+    at = Math.max(at, notBefore);
+    if (at >= wakesAt) return;
+    wakesAt = at;
+    timer.set(at - Date.now());
   }
 
-  private schedule(element: HTMLElement, due: Due): void {
-    this.due.set(element, due);
-    if (!this.batch.length) this.wakeAt(due.at);
-  }
-
-  private wakeAt(at: number): void {
-    const wakesAt = Math.max(at, this.notBefore);
-    if (wakesAt >= this.wakesAt) return;
-    this.wakesAt = wakesAt;
-    this.timer.set(wakesAt - Date.now());
-  }
-
-  /** Events may have moved the moment since the timer was set. */
-  private wake(): void {
-    this.wakesAt = Infinity;
-    const earliest = Math.max(this.notBefore, Math.min(...[...this.due.values()].map((due) => due.at)));
-    if (earliest > Date.now()) this.wakeAt(earliest);
-    else void this.refresh();
+  /** Events may have moved the moment since the timer was set. A page that nobody looks at waits until it is shown. */
+  function wake(): void {
+    wakesAt = Infinity;
+    if (batch.length || document.visibilityState === "hidden") return;
+    const earliest = Math.max(notBefore, Math.min(...[...due.values()].map(({ at }) => at)));
+    if (earliest > Date.now()) wakeAt(earliest);
+    else void refresh();
   }
 
   /** Takes every element that is behind, also those whose own moment has not come: the fetch is paid for. */
-  private takeBatch(): HTMLElement[] {
+  function takeBatch(): HTMLElement[] {
     let length = 0;
-    const batch = [...this.due.keys()].filter((element, i) => {
+    const taken = [...due.keys()].filter((element, i) => {
       length += encodeURIComponent(element.id).length + 1;
       return i === 0 || length <= LONGEST_HEADER;
     });
-    for (const element of batch) this.due.delete(element);
-    return batch;
+    for (const element of taken) due.delete(element);
+    return taken;
   }
 
-  private async refresh(): Promise<void> {
-    this.batch = this.takeBatch();
-    this.draw = Math.random();
-    for (const element of this.batch) element.setAttribute("aria-busy", "true");
+  async function refresh(): Promise<void> {
+    batch = takeBatch();
+    draw = Math.random();
+    for (const element of batch) rootOf(element).setAttribute("aria-busy", "true");
     try {
-      const page = await fetchPage(this.batch.map((element) => element.id));
-      this.backoff.reset();
-      for (const element of this.batch) {
+      const page = await fetchPage(batch.map(({ id }) => id));
+      backoff.reset();
+      for (const element of batch) {
         if (element.isConnected) guarded(() => update(element, page));
       }
     } catch (error) {
-      this.failed(error);
+      failed(error);
     }
-    for (const element of this.batch) element.removeAttribute("aria-busy");
-    this.batch = [];
-    this.wake();
+    for (const element of batch) rootOf(element).removeAttribute("aria-busy");
+    batch = [];
+    wake();
   }
 
-  private failed(error: unknown): void {
-    for (const element of this.batch) element.dataset["liveStale"] = "";
+  function failed(error: unknown): void {
+    for (const element of batch) rootOf(element).toggleAttribute("data-live-stale", true);
     if (error instanceof Unusable && !error.passing) return; // Until the next event: the answer would be the same.
     const now = Date.now();
-    this.notBefore = now + this.backoff.next(error instanceof Unusable ? error.retryAfter : 0);
-    for (const element of this.batch) {
-      if (element.isConnected) this.due.set(element, { since: now, at: now });
+    notBefore = now + backoff.next(error instanceof Unusable ? error.retryAfter : 0);
+    for (const element of batch) {
+      if (element.isConnected) due.set(element, { since: now, at: now });
     }
   }
+
+  return { mark, forget: (element) => due.delete(element) || batch.includes(element) };
 }
 
 function update(element: HTMLElement, page: Document): void {
   const fresh = page.getElementById(element.id);
-  element.toggleAttribute("data-live-gone", !fresh);
-  element.toggleAttribute("data-live-stale", !fresh);
+  const root = rootOf(element);
+  root.toggleAttribute("data-live-gone", !fresh);
+  root.toggleAttribute("data-live-stale", !fresh);
   if (!fresh) return;
   // The cursor first: topics that are new to the element start at it.
   for (const name of ["data-cursor", "topics"]) {
     const value = fresh.getAttribute(name);
     if (value !== null && value !== element.getAttribute(name)) element.setAttribute(name, value);
   }
-  morphChildren(element, fresh);
-  element.dispatchEvent(new CustomEvent("live:refreshed", { bubbles: true }));
+  morphChildren(root, rootOf(fresh));
+  root.dispatchEvent(new CustomEvent("live:refreshed", { bubbles: true }));
+}
+
+/** What is brought up to date: the element, or what a list's template stands in, with the rows. */
+function rootOf(element: HTMLElement): HTMLElement {
+  return (element.localName === "template" && element.parentElement) || element;
 }
 
 function milliseconds(element: HTMLElement, attribute: string, fallback: number): number {

@@ -57,6 +57,23 @@ export class Resume {
     return { topics, cursor: [...cursors].join(",") };
   }
 
+  /** Where topics that are new to the stream start, in one cursor. */
+  startsOf(topics: readonly string[]): string {
+    return [...new Set(topics.map((topic) => this.positionOf(topic)))].filter(Boolean).join(",");
+  }
+
+  /** The open stream carries more topics now: they go on from `cursor`, until it speaks of them itself. */
+  joined(topics: readonly string[], cursor: string): void {
+    for (const topic of topics) this.starts.delete(topic);
+    this.carried = new Set([...this.carried, ...topics]);
+    this.cursor = [this.cursor, cursor].filter(Boolean).join(",");
+  }
+
+  /** The open stream carries some topics no longer. */
+  leave(topics: readonly string[]): void {
+    this.carried = new Set([...this.carried].filter((topic) => !topics.includes(topic)));
+  }
+
   /** A stream has opened, and `cursor` now speaks for the topics it accepted. */
   opened(requested: ReadonlySet<string>, accepted: ReadonlySet<string>, cursor: string): void {
     for (const topic of requested) {

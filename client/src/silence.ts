@@ -6,6 +6,8 @@ import { Timer } from "./timer.js";
 const DEFAULT_HEARTBEAT = 20;
 /** A connection that was silent for so many heartbeats is dead. */
 const HEARTBEATS = 2.5;
+/** Milliseconds between two looks: a machine that slept did not move its timers on, but its clock. */
+const LOOK = 15_000;
 
 export class SilenceWatch {
   private heardAt = 0;
@@ -39,6 +41,6 @@ export class SilenceWatch {
   }
 
   private wait(): void {
-    this.timer.set(this.left);
+    this.timer.set(Math.min(this.left, LOOK));
   }
 }

@@ -1,37 +1,32 @@
 /** Server-Sent Events over `fetch`, which, unlike EventSource, sees the status and sends headers. */
 
-import type { Configuration, LiveError } from "./api.js";
-import { isPassing, retryAfter } from "./backoff.js";
-import { FrameParser } from "./frames.js";
-import type { Ending, StreamListener, StreamRequest, Transport } from "./transport.js";
-
-const ENDED: Ending = { stop: false, retryAfter: 0, errors: [] };
+import type { Configuration } from "./api.js";
+import { FrameParser, parsed } from "./frames.js";
+import { refusal, request } from "./http.js";
+import { Pace } from "./pace.js";
+import { CUT, type Ending, stopped, type StreamListener, type StreamRequest, type Transport } from "./transport.js";
 
 export class SseTransport implements Transport {
+  /** A proxy that collects a response before it passes it on would never pass this one on. */
+  readonly limit = 4000;
+
   constructor(private readonly configuration: Configuration) {}
 
-  async run(request: StreamRequest, listener: StreamListener): Promise<Ending> {
-    const { eventsUrl, headers, withCredentials } = this.configuration;
-    if (!eventsUrl) return stopped("no-events-url", "call live.configure({ eventsUrl }) first");
+  async run({ topics, cursor, signal }: StreamRequest, listener: StreamListener): Promise<Ending> {
+    const { eventsUrl } = this.configuration;
+    if (!eventsUrl) return stopped("no-events-url", "call live.connect({ base }) first");
 
     const url = new URL(eventsUrl);
-    for (const topic of request.topics) url.searchParams.append("topic", topic);
-    const response = await fetch(url, {
-      headers: {
-        ...(await headers?.()),
-        Accept: "text/event-stream",
-        ...(request.cursor && { "Last-Event-ID": request.cursor }),
-      },
-      credentials: withCredentials ? "include" : "same-origin",
-      cache: "no-store",
-      signal: request.signal,
-    });
+    for (const topic of topics) url.searchParams.append("topic", topic);
+    const headers = { Accept: "text/event-stream", ...(cursor && { "Last-Event-ID": cursor }) };
+    const response = await request(this.configuration, url, { headers, signal });
+    if (response.status === 501) return { ...(await refusal(response)), blocked: true };
     if (response.status !== 200) return refusal(response);
     if (!/^text\/event-stream/i.test(response.headers.get("Content-Type") ?? "")) {
       return stopped("not-a-stream", `${response.url} answered with something else than a stream`);
     }
-    await read(response.body!.getReader(), request.signal, listener);
-    return ENDED;
+    await read(response.body!.getReader(), signal, listener);
+    return CUT;
   }
 }
 
@@ -41,33 +36,16 @@ async function read(
   listener: StreamListener,
 ): Promise<void> {
   const parser = new FrameParser();
+  const pace = new Pace();
   for (;;) {
     const { done, value } = await body.read();
     if (done || signal.aborted) return;
     listener.onBytes();
     for (const frame of parser.push(value)) {
-      listener.onFrame(frame);
+      if (pace.isDue) await pace.rest();
+      if (signal.aborted) return;
+      listener.onFrame({ ...frame, data: parsed(frame.data) });
       if (signal.aborted) return;
     }
   }
-}
-
-async function refusal(response: Response): Promise<Ending> {
-  const { status } = response;
-  if (isPassing(status)) return { stop: false, retryAfter: retryAfter(response.headers), errors: [] };
-  const errors = await errorsOf(response);
-  return errors.length ? { stop: true, retryAfter: 0, errors } : stopped(`http-${status}`, response.statusText);
-}
-
-async function errorsOf(response: Response): Promise<LiveError[]> {
-  try {
-    const { errors } = (await response.json()) as { errors?: LiveError[] };
-    return errors ?? [];
-  } catch {
-    return []; // Some other part of the site answered, in its own way.
-  }
-}
-
-function stopped(code: string, message: string): Ending {
-  return { stop: true, retryAfter: 0, errors: [{ code, message }] };
 }

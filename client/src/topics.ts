@@ -13,6 +13,8 @@ export interface Subscriber {
   readonly topics: readonly string[];
   closed: boolean;
   readonly handlers: Handlers;
+  /** Whether it sends often, too, or cannot wait. */
+  readonly socket: boolean;
 }
 
 interface Entry {
@@ -27,6 +29,11 @@ export class Topics {
   /** Names of the topics to ask for, the oldest first. */
   get wanted(): string[] {
     return [...this.entries.keys()].filter((topic) => this.wants(topic));
+  }
+
+  /** Whether one of them is better served by a WebSocket. */
+  get wantsSocket(): boolean {
+    return this.everySubscriber().some(({ socket }) => socket);
   }
 
   get isEmpty(): boolean {
@@ -78,12 +85,15 @@ export class Topics {
   }
 
   /** Passes on an error, to every subscriber if it names no topic. */
-  fail({ code, message, topic = "" }: LiveError): void {
-    console.warn(`live: ${topic || "stream"}: ${code}: ${message}`);
+  fail({ code, message, topic = "", action }: LiveError): void {
     const subscribers = new Set(topic ? this.subscribersOf(topic) : this.everySubscriber());
     const entry = this.entries.get(topic);
-    if (entry && REFUSALS.has(code)) entry.refusal = code;
-    const data = { code, message, topic: topic || undefined };
+    if (entry && !action && REFUSALS.has(code)) {
+      if (entry.refusal) return; // They know.
+      entry.refusal = code;
+    }
+    console.warn(`live: ${topic || "stream"}: ${code}: ${message}`);
+    const data = { code, message, topic: topic || undefined, ...(action && { action }) };
     this.call(subscribers, "error", { topic, type: "stream-error", data });
   }
 

@@ -1,5 +1,11 @@
 /** What the user did to a part of the page, where markup does not tell of it. */
 
+/** The field that the user is in: its content is theirs. */
+export function fieldInUse(): Element | null {
+  const active = document.activeElement;
+  return active?.matches("input, textarea, select, [contenteditable]") ? active : null;
+}
+
 /** Remembers focus, selection and choices below `root`; returns a function that brings back what got lost. */
 export function keepUserState(root: Element): () => void {
   const restore = [keepFocus(root), ...keepChoices(root)];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Frame, FrameParser } from "../src/frames.js";
+import { FrameParser, type RawFrame as Frame } from "../src/frames.js";
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 

@@ -47,10 +47,11 @@ test("when a topic speaks, the page is fetched and the part's content replaced",
   assert.deepEqual(refreshed, ["r"]);
 });
 
-test("a reset and a snapshot are reasons to fetch, an error is told to the page", async () => {
+test("a reset, a snapshot and a refusal are reasons to fetch, any other error is told to the page", async () => {
   for (const frame of [
     'event: stream-reset\ndata: {"topic":"a","reason":"epoch","snapshot":false}\nid: c2\n\n',
     event("a", "stream-snapshot", {}, "c2"),
+    streamError({ topic: "a", code: "forbidden" }),
   ]) {
     const page = await livePage(part("r", "old"));
     await page.stream.send(frame);
@@ -60,9 +61,9 @@ test("a reset and a snapshot are reasons to fetch, an error is told to the page"
   const page = await livePage(part("r", "old"));
   const codes: string[] = [];
   page.document.body.addEventListener("live:error", ({ detail }) => codes.push(detail.data.code));
-  await page.stream.send(streamError({ topic: "a", code: "forbidden" }));
+  await page.stream.send(streamError({ topic: "a", code: "too-many-topics" }));
   await page.clock.tick(DUE);
-  assert.deepEqual([codes, fetches(page).length], [["forbidden"], 0]);
+  assert.deepEqual([codes, fetches(page).length], [["too-many-topics"], 0]);
 });
 
 test("other topics' events, and the opening of the stream, are no reason", async () => {
@@ -112,8 +113,8 @@ test("a thousand browsers spread over 200 ms, however many parts are on the page
   ] as const) {
     const page = await openPage(Array.from({ length: 50 }, (_, i) => part(`r${i}`, "")).join(""));
     page.clock.chance = chance;
-    const { Refresher } = await import("../src/refresher.js");
-    const refresher = new Refresher();
+    const { createRefresher } = await import("../src/refresher.js");
+    const refresher = createRefresher();
     page.clock.chance = 0; // Later draws must not count.
     for (const each of page.document.querySelectorAll("live-refresh")) refresher.mark(each as HTMLElement);
     await page.clock.tick(Math.floor(wait) - 1);

@@ -57,7 +57,7 @@ test("every event comes once and in order, however often the connection is cut",
   console.warn = () => {};
   const random = Math.random;
   Math.random = () => 0; // No wait between attempts.
-  const live = createLive();
+  const live = createLive(() => import("../src/more.js"));
   live.configure({ eventsUrl: await server.listen() });
   const heard: number[] = [];
   await new Promise<void>((done) => {

@@ -9,6 +9,8 @@ import { settle } from "./support/clock.js";
 
 const script = readFileSync(new URL("../../django_live/static/django_live/live.js", import.meta.url), "utf8");
 
+const more = readFileSync(new URL("../../django_live/static/django_live/live-more.js", import.meta.url), "utf8");
+
 interface Loaded {
   window: JSDOM["window"] & { live: Live };
   requested: string[];
@@ -64,12 +66,21 @@ test("a page that runs the script again keeps its client", async () => {
   assert.equal(requested.length, 1);
 });
 
-test("the script says what it is, and needs nothing that a strict Content-Security-Policy forbids", () => {
-  assert.match(script, /^\/\*! django-live-features [\d.]+, BSD-3-Clause \*\/\n/);
-  assert.doesNotMatch(
-    script,
-    /\beval\b|\bFunction\(|innerHTML|createContextualFragment|document\.write|\.style\b|\.on[a-z]+=/,
-  );
+test("the scripts say what they are, and need nothing that a strict Content-Security-Policy forbids", () => {
+  for (const text of [script, more]) {
+    assert.match(text, /^\/\*! django-live-features [\d.]+, BSD-3-Clause \*\/\n/);
+    assert.doesNotMatch(
+      text,
+      /\beval\b|\bFunction\(|innerHTML|createContextualFragment|document\.write|\.style\b|\.on[a-z]+=|\bblob:/,
+    );
+  }
+});
+
+test("both files are of one build, and a file of another is refused", async () => {
+  const build = /build:"([0-9a-f]{8})"/.exec(script)?.[1] ?? /"([0-9a-f]{8})"/.exec(script)?.[1];
+  assert.ok(build && more.includes(`"${build}"`));
+  const { extend } = await import("../src/more.js");
+  assert.throws(() => extend({ build: "another" } as Parameters<typeof extend>[0]), /reload the page/);
 });
 
 test("the module can be imported where there is no browser", async () => {

@@ -1,6 +1,6 @@
 /** `<live-refresh id="…" topics="…">`: its content is fetched again when one of its topics speaks. */
 
-import type { Live } from "../api.js";
+import type { Live, LiveError, LiveEvent } from "../api.js";
 import { parseTopics } from "../page.js";
 import type { Refresher } from "../refresher.js";
 import { report } from "../report.js";
@@ -12,18 +12,12 @@ export function liveRefresh(live: Live, refresher: Refresher): CustomElementCons
 
     /** Left the document before something that was said could be shown. */
     private behind = false;
-    private readonly mark = (): void => refresher.mark(this);
-    private readonly membership = new Membership(
-      live,
-      this,
-      { "*": this.mark, snapshot: this.mark, reset: this.mark, error: relay(this, "live:error") },
-      () => parseTopics(this.getAttribute("topics")),
-    );
+    private readonly membership = partMembership(live, refresher, this);
 
     connectedCallback(): void {
       if (!this.id) return report(new Error("<live-refresh> needs an id, to find its content in the page again"));
       this.membership.join();
-      if (this.behind) this.mark();
+      if (this.behind) refresher.mark(this);
     }
 
     disconnectedCallback(): void {
@@ -35,4 +29,18 @@ export function liveRefresh(live: Live, refresher: Refresher): CustomElementCons
       this.membership.change();
     }
   };
+}
+
+/** The subscription of a part of the page that is fetched again when one of its topics speaks. */
+export function partMembership(live: Live, refresher: Refresher, part: HTMLElement): Membership {
+  const mark = (): void => refresher.mark(part);
+  const tell = relay(part, "live:error");
+  const error = (data: unknown, event: LiveEvent): void => {
+    tell(data, event);
+    // What the viewer may not hear of any more, they may not see any more either: the page knows.
+    if (/forbidden|revoked/.test((data as LiveError).code)) mark();
+  };
+  return new Membership(live, part, { "*": mark, snapshot: mark, reset: mark, error }, () =>
+    parseTopics(part.getAttribute("topics")),
+  );
 }

@@ -19,7 +19,8 @@ export class Membership {
     this.joined = true;
     const topics = this.topics();
     const cursor = this.leftAt || this.element.dataset["cursor"];
-    if (topics.length) this.subscription = this.live.subscribe(topics, this.handlers, { cursor });
+    const transport = this.element.dataset["transport"] as "ws";
+    if (topics.length) this.subscription = this.live.subscribe(topics, this.handlers, { cursor, transport });
   }
 
   leave(): void {

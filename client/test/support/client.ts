@@ -2,6 +2,7 @@
 
 import type { Live, LiveEvent } from "../../src/api.js";
 import { createLive } from "../../src/client.js";
+import * as more from "../../src/more.js";
 import { FakeClock } from "./clock.js";
 import { FakeServer } from "./server.js";
 
@@ -17,7 +18,7 @@ export function setUp(): Setup {
   const reported: unknown[] = [];
   Object.assign(globalThis, { reportError: (error: unknown) => reported.push(error) });
   console.warn = () => {};
-  const setup = { clock: FakeClock.install(), server: FakeServer.install(), live: createLive(), reported };
+  const setup = { clock: FakeClock.install(), server: FakeServer.install(), live: createLive(() => Promise.resolve(more)), reported };
   setup.live.configure({ eventsUrl: "https://site.test/live/events/" });
   return setup;
 }

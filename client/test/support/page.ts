@@ -17,6 +17,7 @@ const GLOBALS = [
   "CustomEvent",
   "Event",
   "DOMParser",
+  "MutationObserver",
 ] as const;
 
 export interface Page extends Setup {
@@ -31,7 +32,11 @@ export async function openPage(html = ""): Promise<Page> {
     pretendToBeVisual: true,
   });
   for (const name of GLOBALS) Object.defineProperty(globalThis, name, { value: window[name], configurable: true });
-  Object.assign(globalThis, { addEventListener: window.addEventListener.bind(window) });
+  const { addEventListener, getSelection } = window;
+  Object.assign(globalThis, {
+    addEventListener: addEventListener.bind(window),
+    getSelection: getSelection.bind(window),
+  });
   const setup = setUp();
   defineElements(setup.live);
   return { ...setup, window, document: window.document };
