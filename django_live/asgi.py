@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["get_live_application"]
 
 
-def get_live_application(application: Application | None = None) -> LiveApplication:
+def get_live_application(
+    application: Application | None = None, *, only_live: bool = False
+) -> LiveApplication:
     """Django's ASGI application with what live streams need around it, ``lifespan`` included.
 
     ``application`` is what to wrap instead: a ``ProtocolTypeRouter`` or any other ASGI application
-    that leads to Django's.
+    that leads to Django's. With ``only_live`` the process serves the addresses of
+    ``django_live.urls`` and nothing else: every page is a 404, and every other WebSocket is closed.
     """
     django_application = cast("Application", get_asgi_application())
     if not apps.is_installed("django_live"):
@@ -33,5 +36,7 @@ def get_live_application(application: Application | None = None) -> LiveApplicat
     from .transports.application import LiveApplication
 
     return LiveApplication(
-        application or django_application, answers_websockets=application is not None
+        application or django_application,
+        answers_websockets=application is not None,
+        only_live=only_live,
     )

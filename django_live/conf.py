@@ -30,14 +30,41 @@ class LiveSettings:
     other processes find them in the log within a second."""
     NAMESPACE: str | None = None
     """Dotted path of a callable(request) -> str that names the tenant; None: one namespace."""
+    AUTHENTICATORS: tuple[str, ...] = ("session",)
+    """Who a request is from, asked in this order: "session" (Django's own), or the dotted path of a
+    function, of a class of Django REST framework's, or of one like it."""
+    TICKET_LIFETIME: float = 60.0
+    """How long a ticket may be used to open a connection."""
+    CORS_ORIGINS: tuple[str, ...] = ()
+    """Origins whose pages may use the live addresses: "https://app.example", "https://*.example"
+    for its subdomains, "*" for all."""
+    CORS_CREDENTIALS: bool = False
+    """Whether these pages may use the cookies of this site. Without it they need tokens."""
     MAX_TOPICS: int = 50
     """Topics one stream may carry."""
+    MAX_CONNECTIONS: int = 10_000
+    """Connections that one process holds; more are told to poll, or to come later."""
+    MAX_CONNECTIONS_PER_USER: int = 100
+    """Connections that one process holds for one user."""
+    MAX_CONNECTIONS_PER_ADDRESS: int | None = None
+    """The same for the address of visitors who are not signed in; see PROXIES. None: no limit."""
+    OPENING_RATE: int = 20
+    """Connections a second that one user may open over time, in one process; so may an address, where
+    MAX_CONNECTIONS_PER_ADDRESS is set."""
+    OPENING_BURST: int = 100
+    """Connections that they may open at once before ``OPENING_RATE`` holds them back."""
+    PROXIES: int = 0
+    """Proxies of yours in front of the site that add to PROXY_HEADER; 0: the header is not believed."""
+    PROXY_HEADER: str = "X-Forwarded-For"
+    """The header in which proxies write down whom they answer."""
     HEARTBEAT: float = 20.0
     """A stream that was silent this long gets a keep-alive."""
     STREAM_LIFETIME: float = 3600.0
     """A stream is ended after this time, plus or minus a tenth, and the client comes back."""
     RETRY: float = 2.0
     """Upper bound of a client's first wait before it reconnects."""
+    DRAIN: float = 3.0
+    """At SIGTERM the streams are ended one after the other within this time."""
     HEAD_CHECK: float = 5.0
     """How often a quiet topic's head is compared with what was delivered; at most 1 second where
     the channel layer does not reach other processes."""
@@ -53,6 +80,14 @@ class LiveSettings:
     """What may wait for one connection per topic without history."""
     WRITE_BYTES: int = 64 * 1024
     """How much of what waits is written to a socket at once."""
+    MESSAGE_BYTES: int = 1024 * 1024
+    """The largest message that a client may send, and the largest bytes that may be published."""
+    MESSAGE_RATE: int = 50
+    """Messages a second that one WebSocket may send over time, or one user over the uplink."""
+    MESSAGE_BURST: int = 100
+    """Messages that it may send at once before ``MESSAGE_RATE`` holds it back."""
+    CALL_TIMEOUT: float = 10.0
+    """How long ``on_message`` may take before the sender is told that it did not end."""
     ADMISSION: int = 32
     """Streams that may be opening at the same time in one process; more wait their turn."""
     CLOCK_SKEW: float = 0.5
@@ -74,15 +109,36 @@ def problems(configured: Any) -> list[str]:
                 f"{SETTING}[{key!r}] is not a setting. Known: {', '.join(sorted(fields))}."
             )
             continue
-        kind = "interval" if key in INTERVALS else str(fields[key].type)
+        kind = _KINDS.get(key, str(fields[key].type))
         rule, sentence = _RULES.get(kind, _ANY)
         if not rule(value):
             found.append(f"{SETTING}[{key!r}] must be {sentence}, not {value!r}.")
     return found
 
 
-INTERVALS = frozenset({"HEARTBEAT", "STREAM_LIFETIME", "HEAD_CHECK", "SWEEP", "TRIM", "RECHECK"})
+INTERVALS = frozenset(
+    {
+        "HEARTBEAT",
+        "STREAM_LIFETIME",
+        "HEAD_CHECK",
+        "SWEEP",
+        "TRIM",
+        "RECHECK",
+        "CALL_TIMEOUT",
+        "TICKET_LIFETIME",
+    }
+)
 """Times after which something is done again: 0 would keep a processor busy."""
+_KINDS = {**dict.fromkeys(INTERVALS, "interval"), "PROXIES": "count"}
+"""Of settings whose type says too little."""
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(v, str) and v for v in value)
 
 
 def _is_time(value: Any) -> bool:
@@ -95,10 +151,14 @@ def _is_time(value: Any) -> bool:
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str) and bool(value), "a non-empty string"),
     "str | None": (lambda value: value is None or isinstance(value, str), "a string or None"),
-    "int": (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
-        "a whole number above 0",
+    "int": (lambda value: _is_count(value, 1), "a whole number above 0"),
+    "int | None": (
+        lambda value: value is None or _is_count(value, 1),
+        "a whole number above 0, or None",
     ),
+    "count": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "tuple[str, ...]": (lambda value: _are_names(value), "a list of non-empty strings"),
     "float": (_is_time, "a number of seconds, 0 or more"),
     "interval": (lambda v: _is_time(v) and v > 0, "a number of seconds above 0"),
 }

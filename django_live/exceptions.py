@@ -15,8 +15,18 @@ class UnknownTopic(InvalidTopic):
     """No declared Topic matches a name (or the name is not the one its Topic would build)."""
 
 
-class InvalidEvent(LiveError):
+class InvalidEvent(LiveError, ValueError):
     """An event's type or data cannot be sent."""
+
+
+class Rejected(LiveError):
+    """Raised by ``Topic.on_message`` to say no: the text is shown to who sent the message."""
+
+    def __init__(self, message: str, *, code: str = "rejected") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        """What a program can tell it by."""
 
 
 class MalformedCursor(LiveError):

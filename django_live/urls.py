@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .transports.health import alive, health
+from .transports.issuing import tickets
 from .transports.polling import poll
 from .transports.sse import events
+from .transports.uplink import uplink
+from .transports.websocket import websocket
 
 app_name = "django_live"
 
 urlpatterns = [
     path("events/", events, name="events"),
     path("poll/", poll, name="poll"),
+    path("send/", uplink, name="send"),
+    path("tickets/", tickets, name="tickets"),
+    path("ws/", websocket, name="websocket"),
+    path("health/", health, name="health"),
+    path("health/alive/", alive, name="alive"),
 ]

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import re
-from base64 import urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
+from ..conf import live_settings
 from ..exceptions import InvalidEvent, MalformedCursor
 
 RESERVED_TYPES = frozenset({"keep-alive", "open", "error", "snapshot", "reset"})
@@ -71,12 +72,22 @@ class Event:
     conflate: str = ""
 
 
+BYTES_KEY = "$bytes"
+_BYTES_START = f'{{"{BYTES_KEY}":"'
+_BYTES_END = '"}'
+
+
 def encode_data(data: Any) -> str:
     """JSON text of an event's data, in one line.
 
-    Takes what Django's own JSON encoder takes. Raises ``InvalidEvent`` for anything else, NaN and
-    infinities included: a browser could not parse them.
+    Takes what Django's own JSON encoder takes, or bytes (up to ``MESSAGE_BYTES``), which rest as
+    ``{"$bytes": <base64>}``. Raises ``InvalidEvent`` for anything else, NaN and infinities included:
+    a browser could not parse them.
     """
+    if isinstance(data, bytes | bytearray | memoryview):
+        return _encode_bytes(bytes(data))
+    if isinstance(data, dict) and data.keys() == {BYTES_KEY}:
+        raise InvalidEvent(f"A dict with {BYTES_KEY!r} alone stands for bytes. Pass the bytes.")
     try:
         return (
             json.dumps(
@@ -94,6 +105,26 @@ def encode_data(data: Any) -> str:
             f"This data cannot be sent as JSON: {error}. Pass dicts, lists, text, numbers, booleans, "
             "None, dates, decimals or UUIDs."
         ) from error
+
+
+def _encode_bytes(data: bytes) -> str:
+    limit = live_settings().MESSAGE_BYTES
+    if len(data) > limit:
+        raise InvalidEvent(
+            f"{len(data)} bytes are more than MESSAGE_BYTES allows ({limit}). Publish an address to "
+            "fetch them from."
+        )
+    return _BYTES_START + b64encode(data).decode() + _BYTES_END
+
+
+def bytes_of(data: str) -> bytes | None:
+    """The bytes that an event's data stands for; None when it is other JSON."""
+    if not data.startswith(_BYTES_START) or not data.endswith(_BYTES_END):
+        return None
+    try:
+        return b64decode(data[len(_BYTES_START) : -len(_BYTES_END)], validate=True)
+    except ValueError:  # an object with that key and more
+        return None
 
 
 def check_type(type: str) -> str:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import cache
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 HOOK_THREADS = 8
+MESSAGE_THREADS = 16
 STORE_THREADS = 4
 
 T = TypeVar("T")
@@ -31,22 +33,49 @@ def hook_threads() -> ThreadPoolExecutor:
 
 
 @cache
+def message_threads() -> ThreadPoolExecutor:
+    """For ``on_message``, which what visitors send can keep busy: permissions must not wait for it."""
+    return ThreadPoolExecutor(MESSAGE_THREADS, thread_name_prefix="django_live-message")
+
+
+@cache
 def store_threads() -> ThreadPoolExecutor:
     """For the log. Apart from the project's code, so that a slow hook delays no delivery."""
     return ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="django_live-store")
 
 
+@contextmanager
+def own_transactions() -> Iterator[None]:
+    """For work that is in nobody's transaction: it commits what it does, also on databases with
+    ``AUTOCOMMIT`` False, where otherwise nothing would ever be committed."""
+    manual = [one for one in connections.all() if not one.settings_dict["AUTOCOMMIT"]]
+    for connection in manual:
+        if connection.connection is None:  # else somebody may have begun something
+            connection.set_autocommit(True)
+    try:
+        yield
+    finally:
+        for connection in manual:
+            connection.close_if_unusable_or_obsolete()  # its autocommit is not as configured
+
+
 async def in_thread(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     """Run blocking work; the database connection it uses is treated as that of a request."""
+    return await asyncio.wrap_future(submit(pool, work))
+
+
+def submit(pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+    """The same for those who wait in a thread."""
 
     def run() -> T:
         close_old_connections()
         try:
-            return work()
+            with own_transactions() if pool is store_threads() else nullcontext():
+                return work()
         finally:
             close_old_connections()
 
-    return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, run)
+    return pool.submit(copy_context().run, run)
 
 
 async def call(method: Callable[..., Any], *args: Any) -> Any:

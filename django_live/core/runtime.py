@@ -8,11 +8,15 @@ that is missing costs a line in the log, not the site.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import random
+import secrets
+import socket
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from django.db import DatabaseError
@@ -20,15 +24,24 @@ from django.db import DatabaseError
 from ..conf import live_settings
 from . import hooks, publishing
 from .bus import Bus, layer_in_force
+from .connections import Connection, Sink
 from .control import Control, ControlTopic
-from .hub import Connection, Dialect, Feed, Hub, Sink, Subscription
+from .feeds import Dialect, Feed, Subscription
+from .housekeeping import tidy
+from .hub import Hub
 from .log import get_log
 from .subscribing import Request, Subscribing
-from .topics import Viewer
+from .topics import Topic, Viewer
 
 logger = logging.getLogger("django_live.runtime")
 
 BEAT = 1.0
+LEAVE_WAIT = 2.0
+"""Seconds that a process which is told to stop gives what is under way, and then its last words."""
+MOST_LEAVING = 100
+"""Connections that end in a second, when there are so few that they need no longer window."""
+LEAVE_STEP = 0.05
+"""Seconds between two looks at who has to leave now."""
 COMMANDS_CHECK = 1.0
 """Seconds: a revocation has to be felt everywhere within one."""
 
@@ -45,13 +58,19 @@ class Runtime:
         self.control = Control(self.hub, self.subscribing, self.spawn)
         self.hub.on_feed_unused = self.subscribing.feed_unused
         self.hub.on_unsubscribed = self._farewell
+        self._process = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self.draining = False
+        self.leaving: set[asyncio.Task[Any]] = set()
+        """Tasks that still have to say good-bye on a connection which the hub has dropped."""
+        self.requests = 0
+        """Requests that Django is answering, those that open a stream included."""
+        self._hurried = asyncio.Event()
         for task in self.bus.start():
             self._keep(task)
         self.spawn(self._every(COMMANDS_CHECK, "look at the heads", self._check_heads))
         self.spawn(self._every(BEAT, "beat", self._beat))
         self.spawn(self._every(settings.SWEEP, "sweep the outbox", self._sweep))
-        self.spawn(self._every(settings.TRIM, "trim the log", self._trim))
+        self.spawn(self._every(settings.TRIM, "trim the log", self._tidy))
         self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
         self.spawn(self.control.listen())
 
@@ -66,12 +85,16 @@ class Runtime:
         *,
         decided: float,
         kept_places: Sequence[str] = (),
+        two_way: bool = False,
     ) -> Connection:
         """Open a stream for requests that are permitted already, as of ``decided`` (by
         ``time.monotonic()``): commands that came since then apply to it, too."""
-        connection = Connection(self.hub, sink, dialect, viewer, self.subscribing.need)
+        connection = Connection(
+            self.hub, sink, dialect, viewer, self.subscribing.need, two_way=two_way
+        )
         lifetime = live_settings().STREAM_LIFETIME
-        connection.expires = time.monotonic() + lifetime * random.uniform(0.9, 1.1)
+        lifetime = min(lifetime * random.uniform(0.9, 1.1), viewer.expires - time.time())
+        connection.expires = time.monotonic() + lifetime
         connection.kept_places += kept_places
         self.hub.add(connection)
         try:
@@ -80,11 +103,34 @@ class Runtime:
             self.hub.drop(connection)
             raise
         self.control.catch_up(connection, decided)
-        for subscription in list(connection.subscriptions.values()):
+        self._announce_all(list(connection.subscriptions.values()))
+        return connection
+
+    async def subscribe(
+        self,
+        connection: Connection,
+        requests: Sequence[Request],
+        reply: Callable[[list[str], list[str]], bytes],
+        *,
+        decided: float,
+    ) -> None:
+        """Subscribe an open connection to more topics, as ``open()`` does: see
+        ``Subscribing.subscribe``. What it is subscribed to already is left as it is."""
+        fresh = [r for r in requests if r.topic.key not in connection.subscriptions]
+        begun = await self.subscribing.subscribe(connection, fresh, reply)
+        self.control.catch_up(connection, decided)
+        self._announce_all(begun)
+
+    def unsubscribe(self, connection: Connection, topics: Iterable[Topic]) -> None:
+        self.subscribing.unsubscribe(connection, topics)
+
+    def _announce_all(self, subscriptions: Iterable[Subscription]) -> None:
+        for subscription in subscriptions:
+            if subscription.state == Subscription.ENDED:
+                continue
             if not subscription.feed.topic.has_hooks():  # most topics: no task, no thread
                 continue
             subscription.announcement = self.spawn(self._announce(subscription))
-        return connection
 
     async def _announce(self, subscription: Subscription) -> None:
         """Call the topic's ``on_subscribe``. One that fails ends the subscription."""
@@ -108,17 +154,56 @@ class Runtime:
         except Exception:
             logger.exception("%r.on_unsubscribe() failed.", topic)
 
+    # -- leaving -----------------------------------------------------------------------------------
+
     def drain(self, window: float = 0.0) -> asyncio.Task[Any]:
-        """Ask every client to come back, spread over ``window`` seconds, and end its stream."""
+        """Ask every client to come back, spread over at most ``window`` seconds, and end its stream.
+        What clients have sent and is being handled gets ``LEAVE_WAIT`` to be answered."""
         self.draining = True
         return self.spawn(self._drain(window))
 
-    async def _drain(self, window: float) -> None:
-        connections = list(self.hub.connections.values())
-        for connection in connections:
+    def hurry(self) -> None:
+        """Told to stop again: whoever is still here leaves now."""
+        self._hurried.set()
+        for connection in list(self.hub.connections.values()):
             connection.close(live_settings().RETRY)
-            if window:
-                await asyncio.sleep(window / len(connections))
+
+    async def _drain(self, window: float) -> None:
+        await self._end_some_at_a_time(window)
+        until = self.hub.loop.time() + LEAVE_WAIT
+        while self.hub.connections or self.requests:
+            patient = self.hub.loop.time() < until and not self._hurried.is_set()
+            for connection in list(self.hub.connections.values()):
+                if not patient or not (connection.blocked or connection.is_busy()):
+                    connection.close(live_settings().RETRY)
+            if not patient:
+                break
+            await self._leave_step()
+        await asyncio.sleep(0)  # their tasks hear of it
+        await asyncio.sleep(0)
+        until = self.hub.loop.time() + LEAVE_WAIT
+        while self.leaving and not self._hurried.is_set() and self.hub.loop.time() < until:
+            await self._leave_step()
+
+    async def _end_some_at_a_time(self, window: float) -> None:
+        connections = list(self.hub.connections.values())
+        window = min(window, len(connections) / MOST_LEAVING)
+        began, ended = self.hub.loop.time(), 0
+        while ended < len(connections) and not self._hurried.is_set():
+            passed = self.hub.loop.time() - began
+            due = len(connections) if passed >= window else int(len(connections) * passed / window)
+            for connection in connections[ended:due]:
+                # One that is being answered, or is not ready to hear, leaves at the end.
+                if not (connection.closed or connection.blocked or connection.is_busy()):
+                    connection.close(live_settings().RETRY)
+            ended = due
+            if ended < len(connections):
+                await self._leave_step()
+
+    async def _leave_step(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_STEP):
+                await self._hurried.wait()
 
     # -- now and then ------------------------------------------------------------------------------
 
@@ -132,7 +217,9 @@ class Runtime:
         now = time.monotonic()
         every = live_settings().HEARTBEAT / 2
         for connection in list(self.hub.connections.values()):
-            if now >= connection.expires:
+            if now >= connection.expires and connection.viewer.has_expired:
+                self.control.signed_out(connection)
+            elif now >= connection.expires:
                 connection.close(live_settings().RETRY)
             elif now >= connection.next_beat:
                 connection.next_beat = now + every
@@ -154,8 +241,8 @@ class Runtime:
     async def _sweep(self) -> None:
         await hooks.in_thread(hooks.store_threads(), publishing.sweep_everywhere)
 
-    async def _trim(self) -> None:
-        await get_log().atrim()
+    async def _tidy(self) -> None:
+        await tidy(self._process, live_settings().TRIM)
 
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
@@ -196,6 +283,7 @@ class Runtime:
         """End every stream and every task of this loop."""
         self.bus.stop()
         for connection in list(self.hub.connections.values()):
+            connection.ending = connection.ending or "good-bye"
             self.hub.drop(connection)
         tasks = list(self._tasks)
         for task in tasks:

@@ -7,13 +7,15 @@ no; a forbidden topic and an unknown one look alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from django.core.exceptions import PermissionDenied
 from django.urls.resolvers import RoutePattern
 
 from ..exceptions import InvalidTopic, UnknownTopic
@@ -48,7 +50,18 @@ class Viewer:
     checked an hour after connecting is checked against the user as they are then.
     """
 
-    __slots__ = ("_user", "namespace", "scopes", "session_key", "source", "user_id")
+    __slots__ = (
+        "_user",
+        "credential",
+        "expires",
+        "namespace",
+        "scoped",
+        "scopes",
+        "session_key",
+        "source",
+        "topics",
+        "user_id",
+    )
 
     def __init__(
         self,
@@ -57,8 +70,11 @@ class Viewer:
         user_id: str | None = None,
         session_key: str | None = None,
         namespace: str = "",
-        scopes: frozenset[str] = frozenset(),
+        scopes: frozenset[str] | None = None,
         source: Callable[[Viewer], Any] | None = None,
+        credential: str = "",
+        expires: float = float("inf"),
+        topics: frozenset[str] | None = None,
     ) -> None:
         if user_id is None and user is not None and user.pk is not None:
             user_id = str(user.pk)
@@ -67,10 +83,19 @@ class Viewer:
         """Primary key as text; None for a visitor who is not logged in."""
         self.session_key = session_key
         self.namespace = namespace
-        self.scopes = scopes
-        """What a token allows; empty for a session."""
+        self.scopes = scopes or frozenset()
+        """What a token or a ticket allows; empty for a session."""
+        self.scoped = scopes is not None
+        """Whether ``scopes`` bound what it may do: see ``can()``."""
         self.source = source
-        """Loads the user anew: a callable(viewer) -> user, AnonymousUser when it is gone."""
+        """Loads the user anew: a callable(viewer) -> user, AnonymousUser when it is gone. Raises
+        ``PermissionDenied`` for a token that is no longer good."""
+        self.credential = credential
+        """Stands for the token or the ticket that it came with; empty for a session."""
+        self.expires = expires
+        """When the token ends, in seconds since 1970."""
+        self.topics = topics
+        """Names of topics that a ticket is for; None: no bound."""
 
     @property
     def user(self) -> Any:
@@ -89,12 +114,64 @@ class Viewer:
             user_id=self.user_id,
             session_key=self.session_key,
             namespace=self.namespace,
-            scopes=self.scopes,
+            scopes=self.scopes if self.scoped else None,
             source=self.source,
+            credential=self.credential,
+            expires=self.expires,
+            topics=self.topics,
         )
+
+    def can(self, scope: str) -> bool:
+        """Whether a token lets its user do this. A session, and a token without scopes, let them do
+        whatever they may."""
+        return not self.scoped or scope in self.scopes
+
+    def may_name(self, topic: str) -> bool:
+        """Whether this is among the topics that a ticket is for. No permission: that comes after."""
+        return self.topics is None or topic in self.topics
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires <= time.time()
+
+    @property
+    def identity(self) -> Hashable:
+        """Two viewers with the same one are answered alike."""
+        scopes = self.scopes if self.scoped else None
+        return self.user_id, self.session_key, self.namespace, scopes, self.credential, self.topics
+
+    def still_stands(self) -> bool:
+        """Whether who it was is who it is: the session or token is good, and the user active. Loads the
+        user, so it runs in a plain thread."""
+        if self.has_expired:
+            return False
+        try:
+            user = self.user
+        except PermissionDenied:
+            return False
+        if self.user_id is None:
+            return True
+        return user is not None and str(user.pk) == self.user_id and bool(user.is_active)
 
     def __repr__(self) -> str:
         return f"<Viewer user={self.user_id} namespace={self.namespace!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a client sent to a topic, as ``on_message`` gets it."""
+
+    type: str
+    data: Any
+    """Parsed JSON, or ``bytes``. It comes from a browser: trust none of it."""
+    viewer: Viewer
+    """Who sent it, with the user as they are now."""
+    connection: str = ""
+    """The sender's connection, for ``publish(…, exclude=message.connection)``; empty if not told."""
+    sequence: int = 0
+    """The client's own number of a binary message."""
+    sent: float | None = None
+    """When the client says it sent a binary message, in seconds since 1970."""
 
 
 class Topic:
@@ -119,12 +196,15 @@ class Topic:
 
     namespace: str = ""
     _route: ClassVar[RoutePattern]
+    _parts: ClassVar[Collection[str]] = ()
+    """The names of the pattern's parts."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "pattern" not in cls.__dict__:
             return
         cls._route = RoutePattern(cls.pattern, is_endpoint=True)
+        cls._parts = cls._route.converters.keys()
         for name in cls._route.converters:
             if hasattr(Topic, name) or name in ("name", "key", "kwargs"):
                 raise InvalidTopic(
@@ -134,12 +214,11 @@ class Topic:
         registry.register(cls)
 
     def __init__(self, *, namespace: str = "", **kwargs: Any) -> None:
-        if not hasattr(type(self), "_route"):
-            raise InvalidTopic(f"{type(self).__qualname__} has no pattern.")
-        expected = self._route.converters
-        if kwargs.keys() != expected.keys():
+        if kwargs.keys() != self._parts:
+            if not hasattr(type(self), "_route"):
+                raise InvalidTopic(f"{type(self).__qualname__} has no pattern.")
             raise InvalidTopic(
-                f"{type(self).__qualname__} takes {', '.join(expected) or 'nothing'}; "
+                f"{type(self).__qualname__} takes {', '.join(self._parts) or 'nothing'}; "
                 f"it was given {', '.join(kwargs) or 'nothing'}."
             )
         self.namespace = namespace
@@ -236,6 +315,16 @@ class Topic:
     def on_unsubscribe(self, viewer: Viewer) -> Any:
         """Called after a subscription that was live has ended."""
 
+    def on_message(self, message: Message) -> Any:
+        """Called for a message of a viewer who ``can_send``; what it returns goes back to a sender
+        who asked, as JSON. Raise ``Rejected`` (or ``ValidationError``) to say no to the user."""
+        raise PermissionDenied
+
+    def forget(self, user: Any, type: str, data: Any) -> Any:
+        """What stays of an event's data when this user is to be forgotten (``live_forget``): less of
+        it, or None; the same where it tells nothing of them."""
+        return data
+
     @classmethod
     def parts_of(cls, name: str) -> dict[str, Any] | None:
         """The parts of a name that the pattern matches; None when it does not."""
@@ -253,6 +342,11 @@ class Topic:
             cls.on_subscribe is not Topic.on_subscribe
             or cls.on_unsubscribe is not Topic.on_unsubscribe
         )
+
+    @classmethod
+    def is_asked_to_forget(cls) -> bool:
+        """Whether the class says which of its data is personal."""
+        return cls.forget is not Topic.forget
 
     @classmethod
     def overflow_rule(cls) -> str:

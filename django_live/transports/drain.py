@@ -1,48 +1,97 @@
 """Leaving: when the process is told to stop, streams end first.
 
 A server such as uvicorn waits at SIGTERM for its open responses, and an open stream never ends by
-itself: the process would hang. So the signal is caught before the server's own handler: every client
-is asked to come back (to another process, or to this one's successor), then the server gets its signal.
+itself: the process would hang. Others cut their streams at once. So the signal is caught before the
+server's own handler: every client is asked to come back (to another process, or to this one's
+successor), then the server gets its signal.
 
-Must keep true: a second signal goes to the server at once; without a handler of the server's that can
-be put off, nothing is changed.
+Servers hear signals in two ways. uvicorn, its gunicorn worker and Daphne have a plain handler, which can
+be called later. granian and hypercorn leave it to the event loop: asyncio tells what it would have run;
+uvloop does not, there SIGINT, which they take as they take SIGTERM, stands for it and is left alone.
+
+Must keep true: a second signal goes to the server at once, and nobody is waited for any longer; where
+the server's handler cannot be put off, nothing is changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from ..core.runtime import runtime
+from ..conf import live_settings
+from ..core.runtime import running_runtime
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Handler = Callable[[int, FrameType | None], Any]
+PassOn = Callable[[], Any]
+
+
+class Leaving:
+    """What one event loop does when its process is told to stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._begun = False
+        self._passed_on = False
+        self.of_the_loop: set[int] = set()
+        """Signals that the event loop hears for us."""
+
+    def told(self, signum: int, pass_on: PassOn) -> None:
+        """A signal came. ``pass_on`` is what the server would have done; also called from a signal
+        handler, in the middle of anything."""
+        if self._loop.is_closed():
+            pass_on()
+        elif self._begun:
+            self._passed_on = True
+            self._loop.call_soon_threadsafe(self._hurry)
+            pass_on()
+        else:
+            self._begun = True
+            self._loop.call_soon_threadsafe(self._drain, signum, pass_on)
+
+    def _drain(self, signum: int, pass_on: PassOn) -> None:
+        live = running_runtime()
+        if live is None:  # its settings do not work
+            self._drained(pass_on)
+            return
+        # Who presses Ctrl-C is waiting.
+        window = live_settings().DRAIN if signum == signal.SIGTERM else 0.0
+        live.drain(window).add_done_callback(lambda _: self._drained(pass_on))
+
+    def _drained(self, pass_on: PassOn) -> None:
+        # Some servers take the second signal for more than the first.
+        if not self._passed_on:
+            self._passed_on = True
+            pass_on()
+
+    def _hurry(self) -> None:
+        live = running_runtime()
+        if live is not None:
+            live.hurry()
 
 
 class DrainFirst:
     """A signal handler that drains this loop's streams and then does what the one before it did."""
 
-    def __init__(self, before: Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, before: Handler, leaving: Leaving) -> None:
         self._before = before
-        self._loop = loop
-        self._begun = False
+        self._leaving = leaving
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self._begun or self._loop.is_closed():
-            self._before(signum, frame)
-            return
-        self._begun = True
-        self._loop.call_soon_threadsafe(self._drain, signum)
+        self._leaving.told(signum, partial(self._before, signum, None))
 
-    def _drain(self, signum: int) -> None:
-        draining = runtime().drain()
-        draining.add_done_callback(lambda _: self._before(signum, None))
+
+_leaving: WeakKeyDictionary[asyncio.AbstractEventLoop, Leaving]
+_leaving = WeakKeyDictionary()
 
 
 def install() -> None:
@@ -50,16 +99,50 @@ def install() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
+    leaving = _leaving.setdefault(loop, Leaving(loop))
     for signum in SIGNALS:
-        before = signal.getsignal(signum)
-        # asyncio's own (add_signal_handler) and Python's default are no handlers one can call later.
-        if callable(before) and not isinstance(before, DrainFirst) and _is_of_server(before):
-            with contextlib.suppress(ValueError):
-                signal.signal(signum, DrainFirst(before, loop))
+        before: Any = signal.getsignal(signum)
+        module = getattr(before, "__module__", None) or ""
+        if isinstance(before, DrainFirst) or not callable(before):
+            continue
+        if module.startswith("uvloop"):
+            _before_uvloop(loop, leaving, signum)
+        elif module.startswith("asyncio"):
+            _before_asyncio(loop, leaving, signum)
+        elif before is not signal.default_int_handler:
+            signal.signal(signum, DrainFirst(before, leaving))
 
 
-def _is_of_server(handler: Any) -> bool:
-    module = getattr(handler, "__module__", "") or ""
-    return handler is not signal.default_int_handler and not module.startswith(
-        ("asyncio", "signal")
-    )
+def _before_asyncio(loop: Any, leaving: Leaving, signum: int) -> None:
+    # No other way leads to what add_signal_handler() was given.
+    handle = getattr(loop, "_signal_handlers", {}).get(signum)
+    if handle is None or signum in leaving.of_the_loop:
+        return
+    if _waits_by_itself():
+        _beside(leaving, signum)
+        return
+    leaving.of_the_loop.add(signum)
+    loop.add_signal_handler(signum, leaving.told, signum, handle._run)
+
+
+def _before_uvloop(loop: asyncio.AbstractEventLoop, leaving: Leaving, signum: int) -> None:
+    if signum != signal.SIGTERM or signum in leaving.of_the_loop:
+        return
+    if _waits_by_itself():
+        _beside(leaving, signum)
+        return
+    leaving.of_the_loop.add(signum)
+    pass_on = partial(os.kill, os.getpid(), signal.SIGINT)
+    loop.add_signal_handler(signum, leaving.told, signum, pass_on)
+
+
+def _waits_by_itself() -> bool:
+    """Whether this is a worker of gunicorn's own for ASGI. It waits ``graceful_timeout`` for its
+    responses, and takes SIGINT for an order to wait for nothing."""
+    return "gunicorn.workers.gasgi" in sys.modules
+
+
+def _beside(leaving: Leaving, signum: int) -> None:
+    """Hear a signal together with the event loop, which hears it by another way, at the same time."""
+    if signum == signal.SIGTERM:
+        signal.signal(signum, DrainFirst(lambda number, frame: None, leaving))

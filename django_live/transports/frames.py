@@ -19,7 +19,8 @@ def one_line(data: str) -> str:
     return data.replace("\r", " ").replace("\n", " ")
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
+    """JSON text without spaces, in one line."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -35,22 +36,25 @@ class ServerSentEvents:
     def end(self, cursor: str) -> bytes:
         return f"id: {cursor}\n\n".encode() if cursor else b"\n"
 
+    def moved(self, cursor: str) -> bytes:
+        return self.end(cursor)
+
     def keep_alive(self) -> bytes:
         return b"event: keep-alive\ndata:\n"
 
     def opened(self, connection: str, heartbeat: float, retry: float, topics: list[str]) -> bytes:
-        data = _compact({"connection": connection, "heartbeat": heartbeat, "topics": topics})
+        data = compact({"connection": connection, "heartbeat": heartbeat, "topics": topics})
         return f"retry: {round(retry * 1000)}\nevent: stream-open\ndata: {data}\n".encode()
 
     def snapshot(self, topic: str, data: str) -> bytes:
         return f"event: stream-snapshot\ntopic: {topic}\ndata: {one_line(data)}\n".encode()
 
     def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
-        data = _compact({"topic": topic, "reason": reason, "snapshot": snapshot_follows})
+        data = compact({"topic": topic, "reason": reason, "snapshot": snapshot_follows})
         return f"event: stream-reset\ntopic: {topic}\ndata: {data}\n".encode()
 
     def error(self, topic: str, code: str, message: str) -> bytes:
-        data = _compact({"topic": topic, "code": code, "message": message})
+        data = compact({"topic": topic, "code": code, "message": message})
         return f"event: stream-error\ndata: {data}\n\n".encode()
 
     def goodbye(self, retry: float) -> bytes:
@@ -72,6 +76,9 @@ class JsonLines:
     def end(self, cursor: str) -> bytes:
         return f"#{cursor}\n".encode() if cursor else b""
 
+    def moved(self, cursor: str) -> bytes:
+        return self.end(cursor)
+
     def keep_alive(self) -> bytes:
         return b""
 
@@ -83,11 +90,11 @@ class JsonLines:
 
     def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
         data = {"topic": topic, "reason": reason, "snapshot": snapshot_follows}
-        return self._frame("stream-reset", topic, _compact(data))
+        return self._frame("stream-reset", topic, compact(data))
 
     def error(self, topic: str, code: str, message: str) -> bytes:
         data = {"topic": topic, "code": code, "message": message}
-        return self._frame("stream-error", topic, _compact(data))
+        return self._frame("stream-error", topic, compact(data))
 
     def goodbye(self, retry: float) -> bytes:
         return b""
@@ -95,11 +102,11 @@ class JsonLines:
     def answer(self, lines: list[bytes], cursor: str, retry_after: float, more: bool) -> bytes:
         """The body of an answer. ``lines``: its frames, with or without their ends."""
         frames = b",".join(line.rstrip(b"\n") for line in lines)
-        rest = _compact({"cursor": cursor, "retry_after": round(retry_after, 3), "more": more})
+        rest = compact({"cursor": cursor, "retry_after": round(retry_after, 3), "more": more})
         return b'{"frames":[' + frames + b"]," + rest[1:].encode()
 
     def _frame(self, type: str, topic: str, data: str) -> bytes:
-        return f'{{"event":"{type}","topic":{_compact(topic)},"data":{data}}}\n'.encode()
+        return f'{{"event":"{type}","topic":{compact(topic)},"data":{data}}}\n'.encode()
 
 
 JSON = JsonLines()

@@ -18,11 +18,11 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from ..conf import live_settings
-from ..core.hub import Connection
+from ..core.connections import Connection
 from ..core.positions import BEGAN_SCOPE
-from ..core.runtime import runtime
+from ..core.runtime import running_runtime, runtime
 from .frames import SSE
-from .requests import Plan
+from .requests import Plan, Refused
 from .sockets import Application, Message, Receive, Scope, Send, SendSink, body_message
 
 Serve = Callable[["Plan", Message, "asyncio.Future[Message]", Send], Awaitable[None]]
@@ -36,11 +36,15 @@ class Slot:
     """Where the view leaves its decision. A new one for every request, with a token that only this
     request's view can know: a header alone could come back out of a cache."""
 
-    __slots__ = ("held", "plan", "serve", "token")
+    __slots__ = ("held", "is_handshake", "plan", "refused", "serve", "token")
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
         self.plan: Plan | None = None
+        self.is_handshake = False
+        """Whether a WebSocket is being opened, and not a response."""
+        self.refused: Refused | None = None
+        """Why the view refused the opening of a WebSocket."""
         self.serve: Serve = serve_stream
         self.held = False
 
@@ -50,14 +54,20 @@ class Hold:
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
-        self._gates = WeakKeyDictionary()
+        self.gate = Gate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        held = await self._decide(scope, receive, send)
+        live = running_runtime()
+        if live is not None:
+            live.requests += 1
+        try:
+            held = await self._decide(scope, receive, send)
+        finally:
+            if live is not None:
+                live.requests -= 1
         if held is not None:
             await held.serve()
 
@@ -68,8 +78,9 @@ class Hold:
         inner = {**scope, SCOPE_KEY: slot, BEGAN_SCOPE: time.time()}
         held = None
         try:
-            async with _Admission(self._gate() if _asks_for_stream(scope) else None) as admission:
-                response = _Response(slot, scope["method"], send, admission.release)
+            is_stream = _asks_for_stream(scope)
+            async with self.gate.admission() if is_stream else _Admission(None) as admission:
+                response = Response(slot, scope["method"], send, admission.release)
                 await self.application(inner, body, response)
             if response.start is not None and slot.plan is not None:
                 held = _Held(slot.plan, response.start, body, send, slot.serve)
@@ -77,14 +88,6 @@ class Hold:
         finally:
             if held is None:
                 body.forget()
-
-    def _gate(self) -> asyncio.Semaphore:
-        """Each request that Django handles holds a thread, and often a database connection: when 800
-        streams open at once, let 32 do so at a time (39 threads instead of 800, and sooner done)."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._gates:
-            self._gates[loop] = asyncio.Semaphore(live_settings().ADMISSION)
-        return self._gates[loop]
 
 
 class _Held:
@@ -113,8 +116,9 @@ async def serve_stream(
     plan: Plan | None, start: Message | None, gone: asyncio.Future[Message], send: Send
 ) -> None:
     """Write a stream until it ends or the client is gone."""
+    assert plan is not None
+    place = plan.place
     try:
-        assert plan is not None
         assert start is not None
         await send(start)
         start = None
@@ -129,6 +133,8 @@ async def serve_stream(
         await sink.run(connection)
     finally:
         gone.cancel()
+        if place is not None:
+            place.release()
 
 
 def _asks_for_stream(scope: Scope) -> bool:
@@ -155,6 +161,22 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
     return connection
 
 
+class Gate:
+    """Each request that Django handles holds a thread, and often a database connection: when 800
+    streams open at once, let 32 do so at a time (39 threads instead of 800, and sooner done)."""
+
+    def __init__(self) -> None:
+        self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._places = WeakKeyDictionary()
+
+    def admission(self) -> _Admission:
+        """``async with``: a place, as soon as there is one."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._places:
+            self._places[loop] = asyncio.Semaphore(live_settings().ADMISSION)
+        return _Admission(self._places[loop])
+
+
 class _Admission:
     """A place at the gate. Given back when Django has decided: what streams by itself from then on
     (a response that cannot be held) must not keep the others out."""
@@ -178,7 +200,7 @@ class _Admission:
             gate.release()
 
 
-class _Response:
+class Response:
     """Django's ``send``: passes on what is not held, and keeps the start of what is."""
 
     __slots__ = ("_method", "_on_passed", "_send", "_slot", "start")

@@ -32,8 +32,9 @@ from ..core.runtime import runtime
 from ..core.subscribing import Request
 from .frames import JSON
 from .hold import HEADER, SCOPE_KEY, Slot
-from .requests import MESSAGES, Plan, Refusal, Refused, plan_of, refusal_response
-from .sockets import Message, Send
+from .origins import shared_with
+from .requests import MESSAGES, Plan, Refusal, Refused, place_for, plan_of, refusal_response
+from .sockets import Message, Send, said_at_the_end
 
 logger = logging.getLogger("django_live.polling")
 
@@ -45,6 +46,7 @@ LONGEST_WAIT = 50.0
 
 
 @transaction.non_atomic_requests
+@shared_with("GET")
 def poll(request: HttpRequest) -> HttpResponse:
     """``GET live/poll/?topic=a&cursor=…&wait=25``: see docs/reference/protocol.md."""
     try:
@@ -57,9 +59,15 @@ def poll(request: HttpRequest) -> HttpResponse:
         return refusal_response(refused)
     known = _known_tags(request)
     slot: Slot | None = request.scope.get(SCOPE_KEY) if isinstance(request, ASGIRequest) else None
-    if slot is not None and wait and answer.may_wait(known):
-        return _held(answer, slot, plan, Waiting(wait, answer.repeated, known))
-    return _at_once(answer, known, can_wait=slot is not None and wait > 0)
+    can_wait = slot is not None and wait > 0
+    if slot is not None and can_wait and answer.may_wait(known):
+        try:
+            plan.place = place_for(request, plan.viewer)
+        except Refused:
+            can_wait = False  # an answer at once needs no place
+        else:
+            return _held(answer, slot, plan, Waiting(wait, answer.repeated, known))
+    return _at_once(answer, known, can_wait=can_wait)
 
 
 def _wait_of(request: HttpRequest) -> float:
@@ -298,6 +306,7 @@ async def serve_poll(
 ) -> None:
     """Wait for something to tell, then write the answer."""
     assert plan is not None
+    place = plan.place
     live = runtime()
     collecting = CollectingSink(waiting.repeated, join_places(_places_of(plan)))
     # A little less than allowed, and not all at once: polls that began together spread.
@@ -322,8 +331,11 @@ async def serve_poll(
         gone.cancel()
         if connection is not None:
             live.hub.drop(connection)
+        if place is not None:
+            place.release()
     if not left:
-        await _write(collecting, waiting, start, send, draining=live.draining)
+        with said_at_the_end():
+            await _write(collecting, waiting, start, send, draining=live.draining)
 
 
 def _places_of(plan: Plan) -> list[str]:

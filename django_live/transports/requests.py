@@ -11,15 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
+from math import ceil
 from typing import Any
-from urllib.parse import urlsplit
 
-from django.conf import settings
-from django.contrib.auth import get_user
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
@@ -29,6 +25,7 @@ from ..core.runtime import check_setup
 from ..core.subscribing import Request
 from ..core.topics import Viewer, registry, visible_from_timestamp
 from ..exceptions import InvalidTopic, MalformedCursor, UnknownTopic
+from . import authentication, limits, origins
 
 logger = logging.getLogger("django_live.requests")
 
@@ -43,6 +40,18 @@ MESSAGES = {
     "too-many-topics": "Too many topics for one stream; this one was left out.",
     "malformed-cursor": "The cursor cannot be read; topics start anew.",
     "unavailable": "This topic could not be opened just now. Try again in a moment.",
+    "not-authenticated": "The token or ticket is not good, or no longer.",
+    "too-many-connections": "Too many connections are open already. Come back later.",
+    "at-capacity": "This process is full. Poll, or come back later.",
+    "upgrade-required": "Open this address as a WebSocket.",
+    "unknown-version": "None of the offered versions of the protocol is known here.",
+    "refused": "The site did not let this connection through.",
+    "csrf-failed": "The CSRF token is missing or wrong. Fetch a new one from this address.",
+    "malformed-message": "This message cannot be read.",
+    "too-large": "This message is larger than allowed.",
+    "too-many-messages": "Too many messages in a short time; this one was left out.",
+    "busy": "Too much waits here already. Try again in a moment.",
+    "timeout": "The site did not answer in time. The message may have been taken.",
 }
 SHOWN_NAME = 200
 
@@ -70,15 +79,21 @@ class Plan:
     """Where the client was in topics that it may open later."""
     decided: float = field(default_factory=time.monotonic)
     """When the permissions were asked for, at the earliest."""
+    place: limits.Place | None = None
+    """Among the connections of this process, for one that stays open."""
 
 
 class Refused(Exception):
     """The whole request is refused."""
 
-    def __init__(self, status: int, refusals: Sequence[Refusal]) -> None:
+    def __init__(
+        self, status: int, refusals: Sequence[Refusal], retry_after: float | None = None
+    ) -> None:
         super().__init__(status, refusals)
         self.status = status
         self.refusals = refusals
+        self.retry_after = retry_after
+        """Seconds to wait before asking again, where that may help."""
 
 
 def refusal_response(refused: Refused, **more: str) -> JsonResponse:
@@ -86,11 +101,28 @@ def refusal_response(refused: Refused, **more: str) -> JsonResponse:
     errors = [refusal.as_json() for refusal in refused.refusals]
     response = JsonResponse({"errors": errors, **more}, status=refused.status)
     response["Cache-Control"] = "no-store, private"
+    leave_out_of_log(response)
     if refused.status == 405:
         response["Allow"] = "GET"
-    if refused.status == 503:
+    if refused.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    if refused.retry_after is not None:
+        response["Retry-After"] = str(max(1, ceil(refused.retry_after)))
+    elif refused.status == 503:
         response["Retry-After"] = str(max(1, round(live_settings().RETRY)))
     return response
+
+
+def reported(fault: str, error: Exception) -> Refused:
+    """Put a fault of ours into the log; the refusal for it."""
+    logger.error(fault, exc_info=error)
+    return Refused(503, [Refusal("unavailable")])
+
+
+def leave_out_of_log(response: HttpResponseBase) -> None:
+    """Django reports each answer of 400 and more, and mails those of 500: but anybody can cause ours,
+    and what the site has to know of them is reported where it is found."""
+    vars(response)["_has_been_logged"] = True
 
 
 def plan_of(request: HttpRequest) -> Plan:
@@ -111,12 +143,7 @@ def _plan_of(request: HttpRequest) -> Plan:
     except Exception as error:  # said in the log at start, and by `manage.py check`
         raise Refused(503, [Refusal("unavailable")]) from error
     viewer = viewer_of(request)
-    plan = Plan(viewer)
-    cursor = _cursor_of(request, plan)
-    limit = live_settings().MAX_TOPICS
-    for name in names[:limit]:
-        _decide(name, cursor, plan)
-    plan.refusals += [Refusal("too-many-topics", name[:SHOWN_NAME]) for name in names[limit:]]
+    plan = decide(viewer, names, _cursor_of(request), live_settings().MAX_TOPICS)
     if not plan.requests:
         temporary = any(refusal.code == "unavailable" for refusal in plan.refusals)
         raise Refused(503 if temporary else 403, plan.refusals)
@@ -126,37 +153,40 @@ def _plan_of(request: HttpRequest) -> Plan:
 
 def refuse_other_sites(request: HttpRequest) -> None:
     """A stream is a GET that shows a user's data: no page of another site may open it."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    if site is not None:
-        allowed = site in ("same-origin", "none")
-    elif origin is not None:
-        allowed = _host_of(origin) == request.get_host()
-    else:
-        allowed = True  # no browser: nobody's cookies are being borrowed
-    if not allowed:
+    if not origins.is_allowed(request):
         raise Refused(403, [Refusal("cross-site")])
 
 
-def _host_of(origin: str) -> str | None:
+def refuse_strangers(request: HttpRequest) -> None:
+    """The same for views that have nobody above them to catch what cannot be read."""
     try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
+        refuse_other_sites(request)
+    except SuspiciousOperation as error:
+        raise Refused(400, [Refusal("malformed-request")]) from error
 
 
-def _cursor_of(request: HttpRequest, plan: Plan) -> Cursor | None:
-    """The cursor to resume from; None when there is one that cannot be read."""
-    text = (
+def _cursor_of(request: HttpRequest) -> str:
+    """The cursor to resume from, as it was sent."""
+    return (
         request.headers.get("Last-Event-ID")
         or request.GET.get("lastEventId")
         or request.GET.get("cursor", "")
     )
+
+
+def decide(viewer: Viewer, names: Sequence[str], cursor_text: str, limit: int) -> Plan:
+    """Decide which of these topics a viewer gets, at most ``limit``, and where they resume. Runs in a
+    plain thread."""
+    plan = Plan(viewer)
+    cursor: Cursor | None = None
     try:
-        return Cursor.parse(text)
+        cursor = Cursor.parse(cursor_text)
     except MalformedCursor:
         plan.refusals.append(Refusal("malformed-cursor"))
-        return None
+    for name in names[:limit]:
+        _decide(name, cursor, plan)
+    plan.refusals += [Refusal("too-many-topics", name[:SHOWN_NAME]) for name in names[limit:]]
+    return plan
 
 
 UNREADABLE = Place("", None, False)
@@ -176,6 +206,8 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
             plan.refusals.append(Refusal("malformed-topic", shown))
             return
         place = UNREADABLE if cursor is None else cursor.get(topic.key)
+        if not plan.viewer.may_name(topic.name):
+            raise PermissionDenied
         if not hooks.call_sync(topic.can_subscribe, plan.viewer):
             raise PermissionDenied
         visible_from = visible_from_timestamp(hooks.call_sync(topic.visible_from, plan.viewer))
@@ -195,15 +227,26 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
 
 
 def viewer_of(request: HttpRequest) -> Viewer:
-    """The viewer of a request that went through the site's own middleware."""
-    user: Any = getattr(request, "user", None)
-    session = getattr(request, "session", None)
-    return Viewer(
-        user=user if user is not None else AnonymousUser(),
-        session_key=session.session_key if session is not None else None,
-        namespace=namespace_of(request),
-        source=user_of_session,
-    )
+    """The viewer of a request that went through the site's own middleware. Raises ``Refused``."""
+    namespace = namespace_of(request)
+    try:
+        return authentication.viewer_of(request, namespace)
+    except authentication.NotAuthenticated as error:
+        raise Refused(401, [Refusal("not-authenticated")]) from error
+    except SuspiciousOperation:
+        raise
+    except Exception as error:
+        # Fails closed: somebody whose token cannot be looked up is not nobody.
+        raise reported("Who a request is from could not be found out.", error) from error
+
+
+def place_for(request: HttpRequest, viewer: Viewer) -> limits.Place:
+    """A place for a connection that stays open. Raises ``Refused``."""
+    try:
+        return limits.places.take(viewer, limits.address_of(request))
+    except limits.TooMany as error:
+        status = 503 if error.code == "at-capacity" else 429
+        raise Refused(status, [Refusal(error.code)], error.retry_after) from error
 
 
 def namespace_of(request: HttpRequest) -> str:
@@ -215,18 +258,3 @@ def namespace_of(request: HttpRequest) -> str:
 @cache
 def _tenant_finder(dotted: str) -> Any:
     return import_string(dotted)
-
-
-def user_of_session(viewer: Viewer) -> Any:
-    """The user of a viewer's session as it is now: gone after a logout, a changed password or the
-    session's end. A viewer without a session is the user themself."""
-    if viewer.user_id is None:
-        return AnonymousUser()
-    if viewer.session_key is None:
-        from django.contrib.auth import get_user_model
-
-        user = get_user_model()._default_manager.filter(pk=viewer.user_id).first()
-        return user if user is not None and user.is_active else AnonymousUser()
-    request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(viewer.session_key)
-    return get_user(request)

@@ -1,4 +1,4 @@
-"""The socket side of an HTTP response: a server's ``send``, written to by the hub.
+"""The socket side of a connection: a server's ``send``, written to by the hub.
 
 Must keep true: one writer at a time; what a connection has not taken is known also on servers whose
 ``send`` never waits; a ``send`` that is not a server's own is awaited by a task.
@@ -7,12 +7,15 @@ Must keep true: one writer at a time; what a connection has not taken is known a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from functools import partial
 from typing import Any
 
-from ..core.hub import Connection
+from ..core.connections import Connection
+from ..core.runtime import running_runtime
 
 logger = logging.getLogger("django_live.sockets")
 
@@ -33,31 +36,35 @@ def body_message(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-class SendSink:
+def body_part(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+class SteppedSink(ABC):
     """Writes to a server's ``send``, in place where that is possible.
 
     A server's ``send`` nearly always finishes without waiting. Stepping it once, right where the event
     is dispatched, saves a task switch per delivery (15–30 % of the whole cost); what would wait is
-    finished by the connection's own task, and until then nobody else writes.
+    finished by a task, and until then nobody else writes.
     """
 
     __slots__ = (
         "_connection",
         "_ended",
         "_gone",
+        "_message",
         "_paused",
         "_send",
         "_steps",
         "_unfinished",
-        "_wake",
     )
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, message: Callable[[bytes], Message]) -> None:
         self._send = send
+        self._message = message
         self._steps = is_steppable(send)
         self._connection: Connection | None = None
         self._unfinished: Awaitable[None] | None = None
-        self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
         self._gone = False
         self._paused = False
@@ -67,7 +74,9 @@ class SendSink:
     def write(self, data: bytes) -> bool:
         if self._ended:
             return True
-        sending = self._send(body_message(data, more=True))
+        return self._step(self._send(self._message(data)))
+
+    def _step(self, sending: Awaitable[None]) -> bool:
         if not self._steps:
             self._leave_to_task(sending)
             return False
@@ -79,11 +88,48 @@ class SendSink:
         self._leave_to_task(_Rest(step, awaited))
         return False
 
+    @abstractmethod
+    def end(self) -> None:
+        """End the stream after what was written."""
+
+    @abstractmethod
+    def _leave_to_task(self, rest: Awaitable[None]) -> None:
+        """Let a task finish a write that has to wait."""
+
+    def disconnect(self) -> None:
+        """The client is gone."""
+        self._ended = self._gone = True
+        if self._connection is not None:
+            self._connection.hub.drop(self._connection)
+
+    # -- by a server whose send never waits (Twisted's names) --------------------------------------
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._connection is not None and self._unfinished is None:
+            self._connection.drained()
+
+    def stopProducing(self) -> None:
+        self.disconnect()
+
+
+class SendSink(SteppedSink):
+    """The body of an HTTP response; what waits is finished by the response's own task."""
+
+    __slots__ = ("_wake",)
+
+    def __init__(self, send: Send) -> None:
+        super().__init__(send, body_part)
+        self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
     def end(self) -> None:
         self._ended = True
         self._wake_up()
 
-    # -- by the connection's own task --------------------------------------------------------------
+    # -- by the response's own task ----------------------------------------------------------------
 
     async def run(self, connection: Connection) -> None:
         """Finish writes that had to wait, until the stream ends or the client is gone."""
@@ -97,10 +143,13 @@ class SendSink:
                 elif await self._finish():
                     connection.drained()
                 else:
-                    return  # the client does not read: it cannot be told that this is the end
+                    # The client does not read: it cannot be told that this is the end.
+                    await self._abort()
+                    return
             if not self._gone:
                 unregister()
-                await self._send(body_message(b"", more=False))
+                with said_at_the_end():
+                    await self._send(body_message(b"", more=False))
         except Exception:
             # What a server raises for a client that left meanwhile; there is nobody to tell.
             logger.debug("A stream could not be finished.", exc_info=True)
@@ -126,14 +175,19 @@ class SendSink:
             rest.cancel()  # nothing, when it is done
         return True
 
+    async def _abort(self) -> None:
+        """Cut the client off, and wait until the server knows that it is gone."""
+        if not self._gone and abort(self._send):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    while not self._gone:
+                        await asyncio.sleep(0.01)
+
     def on_gone(self, _: object) -> None:
         self.disconnect()
 
     def disconnect(self) -> None:
-        """The client is gone."""
-        self._ended = self._gone = True
-        if self._connection is not None:
-            self._connection.hub.drop(self._connection)
+        super().disconnect()
         self._wake_up()
 
     def _rearm(self) -> None:
@@ -148,33 +202,56 @@ class SendSink:
         if not self._wake.done():
             self._wake.set_result(None)
 
-    # -- by a server whose send never waits (Twisted's names) --------------------------------------
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        if self._connection is not None and self._unfinished is None:
-            self._connection.drained()
-
-    def stopProducing(self) -> None:
-        self.disconnect()
-
 
 async def _awaiting(rest: Awaitable[None]) -> None:
     await rest
 
 
-def register_producer(send: Send, sink: SendSink) -> Callable[[], None]:
+def register_producer(send: Send, sink: SteppedSink) -> Callable[[], None]:
     """Daphne's ``send`` never waits, so a reader that stops would fill the server's memory (200 MiB
     were seen). Its transport tells a registered producer when to pause. Returns what undoes it."""
     protocol: Any = send.args[0] if isinstance(send, partial) and send.args else None
     if not type(protocol).__module__.startswith("daphne."):
         return lambda: None
-    protocol.registerProducer(sink, True)
-    undo: Callable[[], None] = protocol.unregisterProducer
+    # After an upgrade the transport's producer is still the HTTP channel, which nobody asks any more.
+    registry = protocol.transport if hasattr(protocol, "onMessage") else protocol
+    if registry is not protocol:
+        registry.unregisterProducer()
+    registry.registerProducer(sink, True)
+    undo: Callable[[], None] = registry.unregisterProducer
     return undo
+
+
+def abort(send: Send) -> bool:
+    """Cut the connection of a server's ``send``, where there is a way: a server that closes it politely
+    waits, when it is told to stop, for a client that takes nothing. Whether there is a way."""
+    function: Any = send
+    while isinstance(function, partial):
+        function = function.args[0] if function.args else function.func
+    owner = getattr(function, "__self__", function)
+    if not is_steppable(send):
+        return False
+    transport = getattr(owner, "transport", None)
+    for name in ("abort", "abortConnection"):  # asyncio's, Twisted's
+        cut = getattr(transport, name, None)
+        if callable(cut):
+            cut()
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def said_at_the_end() -> Iterator[None]:
+    """Whoever leaves waits for what this task writes, for a moment."""
+    task, live = asyncio.current_task(), running_runtime()
+    if task is None or live is None:
+        yield
+        return
+    live.leaving.add(task)
+    try:
+        yield
+    finally:
+        live.leaving.discard(task)
 
 
 class _Rest:

@@ -17,11 +17,13 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from .frames import SSE
 from .hold import HEADER, SCOPE_KEY, Slot, open_stream
-from .requests import Plan, Refusal, Refused, plan_of, refusal_response
+from .origins import shared_with
+from .requests import Plan, Refusal, Refused, place_for, plan_of, refusal_response
 
 BUFFER_BYTES = 256 * 1024
 
 
+@shared_with("GET")
 def events(request: HttpRequest) -> HttpResponseBase:
     """``GET live/events/?topic=a&topic=b``: the stream of docs/reference/protocol.md."""
     try:
@@ -30,8 +32,9 @@ def events(request: HttpRequest) -> HttpResponseBase:
         if not isinstance(request, ASGIRequest):
             raise Refused(501, [Refusal("no-streaming")])
         plan = plan_of(request)
+        plan.place = place_for(request, plan.viewer)
     except Refused as refused:
-        if refused.status == 501:
+        if refused.refusals[0].code in ("no-streaming", "at-capacity"):
             return refusal_response(refused, poll=urljoin(request.path, "../poll/"))
         return refusal_response(refused)
     slot: Slot | None = request.scope.get(SCOPE_KEY)
@@ -58,6 +61,8 @@ async def _stream(slot: Slot | None, plan: Plan) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         connection.hub.drop(connection)
+        if plan.place is not None:
+            plan.place.release()
 
 
 def _close_connections() -> None:

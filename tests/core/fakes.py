@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from django_live.core.bus import Envelope, envelopes
+from django_live.core.connections import Connection
 from django_live.core.control import Control
 from django_live.core.events import Cursor, Draft, Event, Position
-from django_live.core.hub import Connection, Hub
+from django_live.core.hub import Hub
 from django_live.core.log import Appended, EventLog, Head, Page
 from django_live.core.subscribing import Request, Subscribing
 from django_live.core.topics import Topic, Viewer
@@ -268,6 +269,9 @@ class RecordDialect:
 
     def end(self, cursor: str) -> bytes:
         return cursor.encode() + b"\n"
+
+    def moved(self, cursor: str) -> bytes:
+        return self.end(cursor)
 
     def keep_alive(self) -> bytes:
         return self._frame("keep-alive")

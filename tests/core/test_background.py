@@ -17,8 +17,8 @@ def background() -> Iterator[BackgroundLoop]:
     background = BackgroundLoop()
     yield background
     background.flush()
-    if background._loop is not None:
-        loop = background._loop
+    if background.loop is not None:
+        loop = background.loop
         loop.call_soon_threadsafe(loop.stop)
         while loop.is_running():
             threading.Event().wait(0.001)
@@ -26,7 +26,7 @@ def background() -> Iterator[BackgroundLoop]:
 
 
 def test_nothing_runs_before_it_is_needed(background: BackgroundLoop) -> None:
-    assert background._loop is None
+    assert background.loop is None
     background.flush()
 
 
@@ -118,3 +118,25 @@ def test_a_forked_child_makes_its_own() -> None:
     assert os.read(read_end, 100) == str(child).encode()
     os.close(read_end)
     assert background.submit(works()).result(5) == os.getpid()
+
+
+def test_a_child_of_a_fork_that_python_was_not_told_of_makes_its_own(
+    background: BackgroundLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI's: what the parent has is seen, but its thread did not come along."""
+
+    async def which() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    of_parent = background.submit(which()).result(5)
+    process = os.getpid()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: process + 1)
+        assert background.loop is None
+        of_child = background.submit(which()).result(5)
+        assert of_child is not of_parent
+        of_child.call_soon_threadsafe(of_child.stop)
+        while of_child.is_running():
+            threading.Event().wait(0.001)
+        of_child.close()
+    assert background.submit(which()).result(5) is of_parent

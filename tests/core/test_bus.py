@@ -23,6 +23,8 @@ KEY = "0" * 32
 class FakeLayer:
     """A channel layer of this process that can be switched off."""
 
+    group_expiry = 86_400
+
     def __init__(self) -> None:
         self.groups: dict[str, set[str]] = {}
         self.queues: dict[str, asyncio.Queue[Any]] = {}
@@ -204,6 +206,23 @@ def test_a_loop_that_is_closed_is_no_trouble_for_the_others() -> None:
 
 @pytest.mark.usefixtures("no_layer")
 @pytest.mark.asyncio
+async def test_what_a_busy_loop_cannot_take_in_time_is_left_to_the_log() -> None:
+    def large(number: int) -> Any:
+        event = Event("said", "x" * (bus_module.INBOX_BYTES // 4), number)
+        return next(iter(envelopes(KEY, "e1", [event])))
+
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        bus_module.send_local([large(number) for number in range(1, 41)])  # no await in between
+        await until(lambda: ear.interruptions)
+        assert [one["events"][0][0] for one in ear.heard] == [1, 2, 3, 4]
+        bus_module.send_local([large(41), large(0), large(0), large(0), large(0)])
+        await until(lambda: len(ear.heard) == 9)
+        assert ear.interruptions == 1, "what has no log is never left out"
+
+
+@pytest.mark.usefixtures("no_layer")
+@pytest.mark.asyncio
 async def test_a_topic_that_was_left_is_not_heard() -> None:
     async with listening() as ear:
         await ear.bus.join(KEY)
@@ -224,7 +243,9 @@ async def test_a_process_has_one_channel_and_a_group_per_topic(layer: FakeLayer)
         await asyncio.gather(*(ear.bus.join(f"{n:032}") for n in range(20)))
         await ear.bus.join(f"{1:032}")
         assert [name for name, _ in layer.calls].count("new_channel") == 1
-        assert [name for name, _ in layer.calls].count("group_add") == 20
+        groups = [group for name, group in layer.calls if name == "group_add"]
+        assert len([group for group in groups if "probe" not in group]) == 20
+        assert len(groups) == 21
         await send([message(1, f"{3:032}")])
         await until(lambda: ear.heard)
         assert [name for name, _ in layer.calls].count("group_send") == 1
@@ -289,6 +310,16 @@ async def test_a_topic_that_is_joined_again_while_it_is_left_is_heard(layer: Fak
         await until(lambda: ear.interruptions)  # something may have been missed meanwhile
         await send([message()])
         await until(lambda: ear.heard)
+
+
+@pytest.mark.asyncio
+async def test_groups_are_joined_anew_long_before_they_expire(layer: FakeLayer) -> None:
+    async with listening() as ear:
+        usual = [ear.bus._rejoin_after() for _ in range(100)]
+        assert all(30 <= seconds <= 60 for seconds in usual)
+        assert len(set(usual)) > 1, "all processes at once"
+        layer.group_expiry = 30
+        assert ear.bus._rejoin_after() <= 10
 
 
 # -- outages ---------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from django_live.core import hub as hub_module
 from django_live.core import subscribing as subscribing_module
 from django_live.core.events import Cursor, Draft, Event, Position
-from django_live.core.hub import Feed, Subscription
+from django_live.core.feeds import Feed, Subscription
 from django_live.core.log import Appended, Head
 from django_live.core.subscribing import Subscribing
 from django_live.core.topics import History, Topic, registry

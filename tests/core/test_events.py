@@ -177,7 +177,7 @@ def endless() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "data", [object(), {1, 2}, float("nan"), float("inf"), "\ud800", {(1, 2): 3}, endless(), b"raw"]
+    "data", [object(), {1, 2}, float("nan"), float("inf"), "\ud800", {(1, 2): 3}, endless()]
 )
 def test_data_that_no_browser_could_read_is_refused(data: Any) -> None:
     with pytest.raises(InvalidEvent, match="sent as JSON"):

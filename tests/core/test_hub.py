@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from django_live.core import hub as hub_module
 from django_live.core.events import Event, topic_key
-from django_live.core.hub import Feed, FramedEvent, Subscription
+from django_live.core.feeds import Feed, FramedEvent, Subscription
 from django_live.core.topics import Topic
 from tests.core.fakes import (
     FakeSink,

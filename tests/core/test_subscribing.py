@@ -14,7 +14,7 @@ from django.test import override_settings
 from django_live.core import subscribing as subscribing_module
 from django_live.core.bus import envelopes
 from django_live.core.events import Draft, Event, Position, place_text
-from django_live.core.hub import Feed
+from django_live.core.feeds import Feed
 from django_live.core.log import Appended
 from django_live.core.subscribing import Subscribing
 from tests.core.fakes import (

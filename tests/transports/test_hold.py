@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from django_live.core.hub import Connection
+from django_live.core.connections import Connection
 from django_live.core.runtime import runtime
 from django_live.transports import hold as hold_module
 from django_live.transports import sockets as sockets_module

@@ -1,0 +1,287 @@
+"""Station 5, who is written to: one open stream, and the only way to its socket.
+
+A subscription is *live* when it has been given everything its feed has; then a new event is one write
+to its socket. Otherwise it *lags*, and is served from the ring, or by ``subscribing`` from the log.
+
+Must keep true: one writer per connection at a time; what is written moves the cursor exactly as far as
+its frames go.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from ..conf import live_settings
+from .feeds import Dialect, FramedEvent, Subscription
+from .topics import Viewer
+
+logger = logging.getLogger("django_live.hub")
+
+SILENT_BEATS = 5
+"""Beats (half a ``HEARTBEAT`` each) without a word of a client that answers them."""
+
+
+class Sink(Protocol):
+    """The socket side of a connection."""
+
+    def write(self, data: bytes) -> bool:
+        """Give the socket these bytes now. False: it has not taken all of them yet, and calls
+        ``Connection.drained()`` once it has; until then nobody writes."""
+
+    def end(self) -> None:
+        """End the stream after what was written."""
+
+
+class Keeper(Protocol):
+    """Who knows all connections: the hub."""
+
+    def drop(self, connection: Connection) -> None:
+        """The connection is gone, or has to go."""
+
+
+class Connection:
+    """One open stream: its subscriptions, and the only way to write to its socket."""
+
+    __slots__ = (
+        "__weakref__",
+        "active",
+        "blocked",
+        "closed",
+        "dialect",
+        "ending",
+        "expires",
+        "heard",
+        "hub",
+        "id",
+        "is_busy",
+        "kept_places",
+        "lagging",
+        "next_beat",
+        "notices",
+        "on_need",
+        "opened",
+        "pumping",
+        "silent_beats",
+        "sink",
+        "subscriptions",
+        "two_way",
+        "viewer",
+    )
+
+    def __init__(
+        self,
+        hub: Keeper,
+        sink: Sink,
+        dialect: Dialect,
+        viewer: Viewer,
+        on_need: Callable[[Subscription], None],
+        *,
+        two_way: bool = False,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.hub = hub
+        self.sink = sink
+        self.dialect = dialect
+        self.viewer = viewer
+        self.on_need = on_need
+        """Called for a subscription that needs events which only the log has."""
+        self.subscriptions: dict[str, Subscription] = {}
+        self.lagging: dict[Subscription, None] = {}
+        self.notices: list[bytes] = []
+        """Whole frames that wait for the socket and move no cursor."""
+        self.kept_places: list[str] = []
+        """Where the client was in topics that could not be opened; it comes back for them."""
+        self.blocked = True
+        """Nobody may write: the socket is full, or the first frame has not been written."""
+        self.closed = False
+        self.active = False
+        self.pumping = False
+        self.opened = time.time()
+        self.expires = float("inf")
+        self.next_beat = 0.0
+        """By ``time.monotonic()``."""
+        self.two_way = two_way
+        """Whether the client speaks here, too: then it has to answer each keep-alive, and may go on
+        without a topic."""
+        self.heard = True
+        """Of two-way connections: whether the client said something since the last beat."""
+        self.silent_beats = 0
+        self.is_busy: Callable[[], bool] = _never
+        """Whether something that the client asked for is being done, and will be answered here."""
+        self.ending = ""
+        """Why the server ended it: what the last word does not say in every dialect."""
+
+    def forget_place(self, key: str) -> None:
+        """The cursor says no more where the client was in a topic that it could not open."""
+        if self.kept_places:
+            self.kept_places = [p for p in self.kept_places if not p.startswith(key[:12] + ".")]
+
+    @property
+    def cursor(self) -> str:
+        """What a client that has read everything written so far may resume with."""
+        if len(self.subscriptions) == 1 and not self.kept_places:
+            return next(iter(self.subscriptions.values())).place
+        places = [s.place for s in self.subscriptions.values() if s.place]
+        return ",".join(places + self.kept_places)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def begin(self, frame: bytes) -> None:
+        """Write the first frame, and what had to wait for it."""
+        self.blocked = False
+        waiting = b"".join(self.notices)
+        self.notices.clear()
+        self.write(frame + waiting)
+
+    def write(self, data: bytes) -> None:
+        """Write now. Only while not ``blocked``."""
+        self.active = True
+        try:
+            if not self.sink.write(data):
+                self.blocked = True
+        except Exception:
+            # The peer is gone, or the server cannot write any more. Either way this stream is over.
+            logger.debug("A stream could not be written to.", exc_info=True)
+            self.hub.drop(self)
+
+    def notify(self, frame: bytes) -> None:
+        """Write a whole frame that moves no cursor, as soon as the socket takes it."""
+        if frame:
+            self.notices.append(frame)
+        if not self.blocked:
+            self.pump()
+
+    def keep_alive(self) -> None:
+        """Prove that the stream lives, unless something else has done so since the last call. A
+        client that could answer and does not is gone, whatever its socket says."""
+        if self.two_way:
+            self.silent_beats = 0 if self.heard else self.silent_beats + 1
+            self.heard = False
+            if self.silent_beats >= SILENT_BEATS:
+                self.ending = "silent"
+                self.hub.drop(self)
+                return
+        if (self.active and not self.silent_beats) or self.blocked:
+            self.active = False
+        else:
+            self.write(self.dialect.keep_alive() + self.dialect.end(self.cursor))
+
+    def close(self, retry: float, frame: bytes = b"", ending: str = "good-bye") -> None:
+        """End the stream after a last word; the client may come back within ``retry`` seconds."""
+        self.ending = ending
+        if not self.blocked:
+            # Where the end itself has a code it says more than a good-bye could.
+            coming_back = ending == "good-bye" or not self.two_way
+            last = frame + (self.dialect.goodbye(retry) if coming_back else b"")
+            if last:
+                self.write(last)
+        self.hub.drop(self)
+
+    def drained(self) -> None:
+        """The socket has taken everything."""
+        self.blocked = False
+        self.pump()
+
+    def pump(self) -> None:
+        """Write what lags, as much as the socket takes."""
+        if self.pumping:  # a sink that drains inside write()
+            return
+        self.pumping = True
+        try:
+            while not self.blocked and not self.closed:
+                if self.notices:
+                    notices = b"".join(self.notices)
+                    self.notices.clear()
+                    self.write(notices)
+                elif self.lagging:
+                    subscription = next(iter(self.lagging))
+                    del self.lagging[subscription]
+                    self._pump_one(subscription)
+                else:
+                    return
+        finally:
+            self.pumping = False
+
+    def _pump_one(self, subscription: Subscription) -> None:
+        if subscription.prelude is not None:
+            frames, subscription.place = subscription.prelude
+            subscription.prelude = None
+            self.write(frames + self.dialect.end(self.cursor))
+            self.lagging[subscription] = None
+        elif subscription.feed.logged:
+            self._pump_from_log(subscription)
+        elif subscription.overflowed:
+            subscription.overflowed = False
+            self.on_need(subscription)
+        elif not subscription.holding:
+            self._write_some(subscription, _emptied(subscription))
+            subscription.direct = not subscription.queue
+            if subscription.queue:
+                self.lagging[subscription] = None
+
+    def _pump_from_log(self, subscription: Subscription) -> None:
+        feed = subscription.feed
+        waiting = feed.after(subscription.offset)
+        if waiting is None:
+            waiting = _after(subscription.page, subscription.offset)
+            if waiting is None:
+                self.on_need(subscription)
+                return
+        else:
+            subscription.page = []
+        self._write_some(subscription, waiting)
+        if self.closed:
+            return
+        if subscription.offset < feed.last:
+            self.lagging[subscription] = None  # behind the connection's other topics
+        else:
+            subscription.state = Subscription.LIVE
+            feed.live[subscription] = None
+
+    def _write_some(self, subscription: Subscription, entries: Iterable[FramedEvent]) -> None:
+        """Write entries up to a bound, in one write."""
+        limit = live_settings().WRITE_BYTES
+        frames: list[bytes] = []
+        size = 0
+        for entry in entries:
+            frame = self.frame(subscription, entry)
+            frames.append(frame)
+            size += len(frame)
+            if size >= limit:
+                break
+        if size:
+            self.write(b"".join(frames))
+
+    def frame(self, subscription: Subscription, entry: FramedEvent) -> bytes:
+        """The frame of an event for this connection, which counts as written from here on."""
+        spared = subscription.is_spared(entry)
+        subscription.moved_to(entry)
+        if spared:
+            return self.dialect.moved(self.cursor) if entry.offset else b""
+        if len(self.subscriptions) == 1 and not self.kept_places:
+            return entry.shared_frame(self.dialect)
+        return entry.frame(self.dialect) + self.dialect.end(self.cursor if entry.offset else "")
+
+
+def _never() -> bool:
+    return False
+
+
+def _after(page: list[FramedEvent], offset: int) -> Iterator[FramedEvent] | None:
+    """The page's events after ``offset``; None when the next one is not on it."""
+    skip = offset + 1 - page[0].offset if page else -1
+    return itertools.islice(page, skip, None) if 0 <= skip < len(page) else None
+
+
+def _emptied(subscription: Subscription) -> Iterator[FramedEvent]:
+    """Take what waits for a topic without history, one by one."""
+    queue = subscription.queue
+    while queue:
+        entry = queue.popleft()
+        subscription.queued_bytes -= entry.size
+        yield entry

@@ -1,0 +1,264 @@
+"""Station 5, what is known: feeds and who listens to them.
+
+A Feed is what this process knows of one topic: its newest events (the ring) and its subscriptions.
+
+Must keep true: nothing here grows with a slow reader (its queue is the ring that all share, or bounded
+in bytes); an event's frame is encoded once for all connections of a dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from ..conf import live_settings
+from .events import Event, Position, place_text
+from .topics import Topic
+
+if TYPE_CHECKING:
+    from .connections import Connection
+
+
+class Dialect(Protocol):
+    """How one client convention frames what is said to it."""
+
+    name: str
+
+    def event(self, topic: Topic, event: Event) -> bytes:
+        """An event's frame without its end, so that it is encoded once for everybody."""
+
+    def end(self, cursor: str) -> bytes:
+        """The end of a frame: what differs between connections. ``""``: no cursor."""
+
+    def moved(self, cursor: str) -> bytes:
+        """A whole frame that only moves the cursor."""
+
+    def keep_alive(self) -> bytes: ...
+
+    def opened(
+        self, connection: str, heartbeat: float, retry: float, topics: list[str]
+    ) -> bytes: ...
+
+    def snapshot(self, topic: str, data: str) -> bytes: ...
+
+    def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes: ...
+
+    def error(self, topic: str, code: str, message: str) -> bytes:
+        """A whole frame: errors move no cursor."""
+
+    def goodbye(self, retry: float) -> bytes:
+        """The last frame of a stream that the server ends; the client comes back within ``retry``
+        seconds."""
+
+
+class FramedEvent:
+    """An event in a feed's ring, with its frames."""
+
+    __slots__ = ("_frames", "_shared_frames", "epoch", "event", "offset", "place", "size", "topic")
+
+    def __init__(self, topic: Topic, event: Event, epoch: str) -> None:
+        self.topic = topic
+        self.event = event
+        self.epoch = epoch
+        self.offset = event.offset
+        self.place = place_text(topic.key, Position(epoch, event.offset)) if event.offset else ""
+        # Text of other scripts takes up to three bytes a character.
+        self.size = 200 + (len(event.data) if event.data.isascii() else len(event.data.encode()))
+        self._frames: dict[str, bytes] = {}
+        self._shared_frames: dict[str, bytes] = {}
+
+    def frame(self, dialect: Dialect) -> bytes:
+        """The frame without its end."""
+        frame = self._frames.get(dialect.name)
+        if frame is None:
+            frame = self._frames[dialect.name] = dialect.event(self.topic, self.event)
+        return frame
+
+    def shared_frame(self, dialect: Dialect) -> bytes:
+        """The whole frame, the same for every connection that has no other topic."""
+        frame = self._shared_frames.get(dialect.name)
+        if frame is None:
+            frame = self.frame(dialect) + dialect.end(self.place)
+            self._shared_frames[dialect.name] = frame
+        return frame
+
+
+_NO_QUEUE: deque[FramedEvent] = deque(maxlen=0)
+"""Of every subscription with history: the ring and the log are its queue."""
+
+
+class Subscription:
+    """One connection's interest in one topic."""
+
+    __slots__ = (
+        "announcement",
+        "connection",
+        "direct",
+        "feed",
+        "holding",
+        "offset",
+        "overflowed",
+        "page",
+        "place",
+        "prelude",
+        "queue",
+        "queued_bytes",
+        "state",
+        "visible_from",
+    )
+
+    JOINING, LIVE, LAGGING, ENDED = "joining", "live", "lagging", "ended"
+
+    def __init__(self, connection: Connection, feed: Feed) -> None:
+        self.connection = connection
+        self.feed = feed
+        self.state = self.JOINING
+        self.offset = 0
+        self.place = ""
+        """The cursor's entry for this topic, as far as its frames were written."""
+        self.prelude: tuple[bytes, str] | None = None
+        """What has to be written before the events: frames, and the place they move the cursor to."""
+        self.page: list[FramedEvent] = []
+        """Events that the ring no longer has, read from the log for this and other readers."""
+        self.visible_from = 0.0
+        self.queue: deque[FramedEvent] = deque() if not feed.logged else _NO_QUEUE
+        """Of topics without history: what waits for the socket."""
+        self.queued_bytes = 0
+        self.holding = False
+        """Of topics without history: the queue waits for a snapshot that comes first."""
+        self.direct = True
+        """Whether a new event may go straight to the socket when that is free."""
+        self.announcement: asyncio.Task[None] | None = None
+        """The call of the topic's ``on_subscribe``; its ``on_unsubscribe`` comes after it."""
+        self.overflowed = False
+        """Of topics without history: events were dropped, and the client has not been told."""
+
+    def hold(self) -> None:
+        """Of topics without history: let what comes now wait until a snapshot was written. What
+        waited before is in the snapshot."""
+        self.holding, self.direct, self.overflowed = True, False, False
+        self.queue.clear()
+        self.queued_bytes = 0
+
+    def moved_to(self, entry: FramedEvent) -> None:
+        if entry.offset:
+            self.offset = entry.offset
+            self.place = entry.place
+
+    def is_spared(self, entry: FramedEvent) -> bool:
+        """Whether this connection gets the cursor of this event and not its content."""
+        event = entry.event
+        return event.exclude == self.connection.id or (
+            event.offset != 0 and event.created < self.visible_from
+        )
+
+
+class Feed:
+    """What this process knows of one topic."""
+
+    def __init__(self, topic: Topic, ring_bytes: int) -> None:
+        self.topic = topic
+        self.key = topic.key
+        self.logged = topic.history is not None
+        self.epoch = ""
+        self.last = 0
+        """Offset of the newest event that this process has; every live subscription has it too, or
+        gets it in the dispatch that is going on."""
+        self.ring: deque[FramedEvent] = deque()
+        self.ring_size = 0
+        self.ring_bytes = ring_bytes
+        self.appended_bytes = 0
+        self.live: dict[Subscription, None] = {}
+        self.slow: dict[Subscription, int] = {}
+        """With overflow "disconnect": who fell behind, and ``appended_bytes`` before they did."""
+        self.subscriptions: set[Subscription] = set()
+        self.quiet_since = time.monotonic()
+        self.to_dispatch: deque[FramedEvent] = deque()
+        self.dispatching = False
+
+    def begin(self, epoch: str, last: int) -> None:
+        """Begin at this place of the log, forgetting what was known of an earlier life."""
+        self.epoch = epoch
+        self.last = last
+        self.forget_ring()
+
+    def forget_ring(self) -> None:
+        """Whoever lags or resumes is served from the log."""
+        self.ring.clear()
+        self.ring_size = 0
+
+    def append(self, event: Event) -> FramedEvent:
+        """Take the event that follows ``last`` (or one without an offset)."""
+        entry = FramedEvent(self.topic, event, self.epoch)
+        self.appended_bytes += entry.size
+        self.quiet_since = time.monotonic()
+        if entry.offset:
+            self.last = entry.offset
+            self.ring.append(entry)
+            self.ring_size += entry.size
+            while self.ring_size > self.ring_bytes and len(self.ring) > 1:
+                self.ring_size -= self.ring.popleft().size
+        return entry
+
+    def prepend(self, entries: list[FramedEvent]) -> None:
+        """Put events before the ring that end where it begins, as far as they fit."""
+        for entry in reversed(entries):
+            if self.ring_size + entry.size > self.ring_bytes:
+                return
+            self.ring.appendleft(entry)
+            self.ring_size += entry.size
+
+    @property
+    def ring_start(self) -> int:
+        """Offset of the first event in the ring; ``last + 1`` when it is empty."""
+        return self.ring[0].offset if self.ring else self.last + 1
+
+    def after(self, offset: int) -> Iterator[FramedEvent] | None:
+        """The ring's events after ``offset``; None when the ring does not reach back so far."""
+        skip = offset + 1 - self.ring_start
+        return itertools.islice(self.ring, skip, None) if skip >= 0 else None
+
+    def contradicts(self, event: Event) -> bool:
+        """Whether another event had this one's offset: then the log was set back."""
+        index = event.offset - self.ring_start
+        if not 0 <= index < len(self.ring):
+            return False
+        known = self.ring[index].event
+        return (known.type, known.data) != (event.type, event.data)
+
+    @property
+    def place(self) -> str:
+        """The cursor's entry for a reader that has everything."""
+        if not self.logged:
+            return place_text(self.key, None)
+        if self.ring:
+            return self.ring[-1].place
+        return place_text(self.key, Position(self.epoch, self.last))
+
+
+def enqueue(
+    subscription: Subscription,
+    entry: FramedEvent,
+    rule: str,
+    disconnect: Callable[[Subscription], None],
+) -> None:
+    """Let an event without history wait for the socket, within the topic's bound in bytes."""
+    queue = subscription.queue
+    if rule == "conflate":
+        for waiting in queue:
+            if waiting.event.conflate == entry.event.conflate:
+                queue.remove(waiting)
+                subscription.queued_bytes -= waiting.size
+                break
+    queue.append(entry)
+    subscription.queued_bytes += entry.size
+    limit = live_settings().QUEUE_BYTES
+    if subscription.queued_bytes > limit and rule == "disconnect":
+        disconnect(subscription)
+    while subscription.queued_bytes > limit and len(queue) > 1:
+        subscription.queued_bytes -= queue.popleft().size
+        subscription.overflowed = True

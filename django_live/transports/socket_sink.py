@@ -1,0 +1,115 @@
+"""The socket side of a WebSocket, written to by the hub.
+
+Must keep true: one writer at a time, the close included; text and binary frames leave in the order in
+which they were written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from ..core.connections import Connection
+from ..core.runtime import runtime
+from . import sockets
+from .socket_frames import is_text, messages_of, text_message
+from .sockets import LAST_WRITE, Message, Send, SteppedSink
+
+logger = logging.getLogger("django_live.websocket")
+
+
+class SocketSink(SteppedSink):
+    """A WebSocket; what waits for it is finished by a task of its own."""
+
+    __slots__ = ("_finishing", "_reader")
+
+    def __init__(self, send: Send, reader: asyncio.Task[Any]) -> None:
+        super().__init__(send, text_message)
+        self._reader = reader
+        self._finishing: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def attach(self, connection: Connection) -> Callable[[], None]:
+        """The connection is open. Returns what undoes it."""
+        self._connection = connection
+        if connection.blocked and self._finishing is None and not self._paused:
+            connection.drained()  # it was, before there was somebody to tell
+        return sockets.register_producer(self._send, self)
+
+    def write(self, data: bytes) -> bool:
+        if self._ended:
+            return True
+        if is_text(data):
+            return self._step(self._send(text_message(data)))
+        messages: Iterator[Message] = messages_of(data)
+        for message in messages:
+            if not self._step(self._send(message)):
+                rest = list(messages)
+                if self._unfinished is not None:
+                    self._unfinished = self._with_the_rest(self._unfinished, rest)
+                elif rest:  # the server took it, and wants no more for now
+                    self._leave_to_task(self._with_the_rest(None, rest))
+                return False
+        return True
+
+    async def _with_the_rest(self, first: Awaitable[None] | None, rest: list[Message]) -> None:
+        if first is not None:
+            await first
+        for message in rest:
+            await self._send(message)
+
+    def end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._connection is not None:
+            leaving = runtime().leaving
+            leaving.add(self._reader)
+            self._reader.add_done_callback(leaving.discard)
+        # It waits for the client's next word. In its own turn it sees for itself that this is the end.
+        if asyncio.current_task() is not self._reader:
+            self._reader.cancel()
+
+    def _leave_to_task(self, rest: Awaitable[None]) -> None:
+        self._unfinished = rest
+        if self._finishing is None:
+            self._finishing = asyncio.get_running_loop().create_task(self._finish())
+
+    async def _finish(self) -> None:
+        """Let the socket take the writes that had to wait."""
+        try:
+            while self._unfinished is not None:
+                rest, self._unfinished = self._unfinished, None
+                await rest
+        except Exception:
+            # What a server raises for a client that left meanwhile; there is nobody to tell.
+            logger.debug("A WebSocket could not be written to.", exc_info=True)
+            self._finishing = None
+            if self._connection is not None:
+                self._connection.hub.drop(self._connection)
+        else:
+            self._finishing = None
+            if self._connection is not None and not self._paused and not self._ended:
+                self._connection.drained()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._finishing is None:
+            super().resumeProducing()
+
+    async def finished(self) -> bool:
+        """Wait a moment for what is still being written; whether the socket took it."""
+        if self._finishing is not None:
+            finishing = self._finishing
+            await asyncio.wait({finishing}, timeout=0 if self._gone else LAST_WRITE)
+            if not finishing.done():
+                finishing.cancel()
+                if not self._gone:
+                    sockets.abort(self._send)
+                return False
+        return not self._gone
