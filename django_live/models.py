@@ -49,7 +49,8 @@ class Head(models.Model):
 
 
 class StoredEvent(models.Model):
-    """One event of a topic with history. Rows are inserted and deleted, never changed."""
+    """One event of a topic with history. Rows are inserted and deleted; only ``live_forget`` changes
+    what is in them."""
 
     head = models.ForeignKey(
         Head,
@@ -107,6 +108,34 @@ class PendingEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.type}"
+
+
+class PendingChange(models.Model):
+    """An object that changed, in the transaction that changed it, to be told of after the commit.
+
+    Written by ``features/deferred.py``, and by the triggers of ``features/triggers.py``, which know
+    the columns by name.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(
+        _("source"), max_length=200, help_text=_("The Changes, or the table of a trigger.")
+    )
+    object_key = models.CharField(
+        _("object key"), max_length=32, help_text=_("Digest of the source and the primary key.")
+    )
+    facts = models.TextField(_("facts"))
+    due = models.FloatField(_("due"), default=0.0, db_index=True)
+    created = models.FloatField(_("created"))
+
+    class Meta:
+        verbose_name = _("pending change")
+        verbose_name_plural = _("pending changes")
+        default_permissions = ("view",)
+        indexes = (models.Index(fields=["object_key", "id"], name="django_live_pending_object"),)
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.object_key}"
 
 
 class StateMap(models.Model):

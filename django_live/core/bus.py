@@ -12,6 +12,7 @@ messages are handed straight to the event loops of this process, from any thread
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -24,6 +25,7 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
 from .events import Event
+from .probe import Probe
 
 logger = logging.getLogger("django_live.bus")
 
@@ -31,10 +33,28 @@ ENVELOPE_VERSION = 1
 MESSAGE_TYPE = "live.events"
 MAX_MESSAGE_EVENTS = 100
 MAX_MESSAGE_BYTES = 256 * 1024
+INBOX_BYTES = 1024 * 1024
+"""Data that may wait for an event loop of this process. More than that a busy loop reads from the log:
+a sweep numbers faster than a loop delivers, and 64 MB of events grew a server by 47 MB."""
 LEAVE_AFTER = 1.0
 """Seconds: a reload leaves a topic and comes back; that should not cost two group messages."""
-REJOIN_EVERY = 45.0
+REJOIN_EVERY = (30.0, 60.0)
 """Seconds: Redis forgets groups when it restarts, and every layer after ``group_expiry``."""
+TICK = 0.5
+PROBE_AFTER = 3.0
+"""Seconds without a word on the link. Shorter than any time-out of an idle connection, so that none
+is cut just when a message is on its way."""
+PROBE_TICKS = 6
+"""How long a probe may be on its way. Counted in turns of this loop: a process that was stopped did
+not listen meanwhile."""
+PAUSE = 0.25
+"""Seconds of waiting for a message, after which the layer certainly had no other to give."""
+STALLED = 5.0
+"""Seconds by which a turn came too late: messages may have expired while nobody took them."""
+RESTARTS = frozenset(2**power for power in range(1, 16))
+"""After how many lost probes in a row the layer is connected anew. After the first, joining the groups
+again may be enough."""
+CLOSE_TIMEOUT = 5.0
 LONGEST_BACKOFF = 5.0
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
@@ -62,6 +82,11 @@ def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelop
         size += len(event.data)
     if batch:
         yield _envelope(key, epoch, batch)
+
+
+def size_of(message: Envelope) -> int:
+    """How much data a message carries, in characters."""
+    return sum(len(data) for _, _, data, *_ in message["events"])
 
 
 def _envelope(key: str, epoch: str, batch: list[list[Any]]) -> Envelope:
@@ -146,6 +171,12 @@ def _is_idle(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError"
 
 
+def _capacity_of(layer: Any, channel: str) -> int:
+    """How many messages may wait in one of its channels before more are dropped; 0: any number."""
+    get_capacity = getattr(layer, "get_capacity", None)
+    return int(get_capacity(channel)) if callable(get_capacity) else 0
+
+
 def group_name(key: str) -> str:
     """The layer's group for a topic: a digest, because names may be long and in any script."""
     return f"live.{key}"
@@ -158,7 +189,9 @@ class Bus:
     """One event loop's ear on the layer.
 
     ``on_message`` gets each envelope, in the loop. ``on_interruption`` is called when messages may
-    have been lost, so that somebody looks into the log.
+    have been lost, so that somebody looks into the log: after an outage, a stand-still of this
+    process, a probe that did not come back, and as many messages in a row as the layer lets wait,
+    for then it may have dropped others.
     """
 
     def __init__(
@@ -168,11 +201,23 @@ class Bus:
         self._on_interruption = on_interruption
         self._loop = asyncio.get_running_loop()
         self._layer = layer_in_force()
+        self._own_layer = False
         self._channel = ""
         self._joined: set[str] = set()
         self._leaving: dict[str, float] = {}
         self._down_since: float | None = None
         self._opening = asyncio.Lock()
+        self._stopped = False
+        """What waits inside a layer may swallow a cancellation: then this ends the tasks."""
+        self._receiving: asyncio.Task[None] | None = None
+        self._heard = time.monotonic()
+        self._in_a_row = 0
+        self._may_have_overflowed = False
+        self._probe = Probe(PROBE_TICKS)
+        self._inbox_lock = threading.Lock()
+        self._inbox_size = 0
+        self._left_out = False
+        """Whether messages did not fit into the inbox: what they carried is in the log."""
 
     @property
     def reaches_other_processes(self) -> bool:
@@ -184,9 +229,11 @@ class Bus:
             with _local_buses_lock:
                 _local_buses.add(self)
             return []
-        return [asyncio.create_task(self._receive()), asyncio.create_task(self._keep_groups())]
+        return [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_up())]
 
     def stop(self) -> None:
+        """Begin nothing new; the tasks are cancelled after this."""
+        self._stopped = True
         with _local_buses_lock:
             _local_buses.discard(self)
 
@@ -212,21 +259,56 @@ class Bus:
 
     def receive_from_any_thread(self, message: Envelope) -> None:
         """Deliver a message of this process; a loop that is closing misses it and nobody else."""
-        if message["key"] in self._joined:
-            try:
-                self._loop.call_soon_threadsafe(self._on_message, message)
-            except RuntimeError:
-                self.stop()
+        if message["key"] not in self._joined:
+            return
+        size = size_of(message)
+        is_logged = any(offset for offset, *_ in message["events"])
+        with self._inbox_lock:
+            if is_logged and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
+                self._left_out = True
+                return
+            self._inbox_size += size
+        try:
+            self._loop.call_soon_threadsafe(self._take_from_inbox, message, size)
+        except RuntimeError:
+            self.stop()
+
+    def _take_from_inbox(self, message: Envelope, size: int) -> None:
+        with self._inbox_lock:
+            self._inbox_size -= size
+            look = self._left_out and not self._inbox_size
+            if look:
+                self._left_out = False
+        self._on_message(message)
+        if look:
+            self._on_interruption()
 
     async def _open_channel(self) -> None:
         async with self._opening:
             if not self._channel:
-                self._channel = await self._layer.new_channel("live")  # type: ignore[union-attr]
+                channel = await self._layer.new_channel("live")  # type: ignore[union-attr]
+                await self._layer.group_add(self._probe.group, channel)  # type: ignore[union-attr]
+                self._channel = channel
+
+    # -- listening ---------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Receive, and begin anew when that was ended by a restart."""
+        try:
+            while not self._stopped:
+                self._receiving = asyncio.create_task(self._receive())
+                await asyncio.wait({self._receiving})
+                if not self._receiving.cancelled():
+                    self._receiving.result()
+        finally:
+            while self._receiving is not None and not self._receiving.done():
+                self._receiving.cancel()
+                await asyncio.wait({self._receiving}, timeout=0.2)
 
     async def _receive(self) -> None:
         assert self._layer is not None
         failures = 0
-        while True:
+        while not self._stopped:
             asked = time.monotonic()
             try:
                 await self._open_channel()
@@ -242,43 +324,118 @@ class Bus:
                 continue
             failures = 0
             self._note_recovery()
+            self._note_heard(time.monotonic() - asked)
+            if self._probe.is_answer(message):
+                self._probe.came_back(message)
+                continue
             try:
                 self._on_message(message)
             except Exception:
                 logger.exception("A message of the channel layer could not be handled.")
 
-    async def _keep_groups(self) -> None:
-        last_rejoin = time.monotonic()
-        while True:
-            await asyncio.sleep(LEAVE_AFTER / 2)
+    def _note_heard(self, waited: float) -> None:
+        self._heard = time.monotonic()
+        if waited >= PAUSE:
+            self._in_a_row = 0
+        self._in_a_row += 1
+        capacity = _capacity_of(self._layer, self._channel)
+        if capacity and self._in_a_row >= capacity:
+            # A channel that overflowed had this many messages waiting, so this comes after it did.
+            self._in_a_row = 0
+            self._may_have_overflowed = True
+
+    # -- keeping up --------------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        rejoin_at = time.monotonic() + self._rejoin_after()
+        turn = time.monotonic()
+        while not self._stopped:
+            await asyncio.sleep(min(TICK, LEAVE_AFTER / 2))
             now = time.monotonic()
-            for key in [key for key, due in self._leaving.items() if due <= now]:
-                if self._leaving.pop(key, None) is None:
-                    continue  # joined again while another was left
-                self._joined.discard(key)
-                try:
-                    await self._layer.group_discard(group_name(key), self._channel)  # type: ignore[union-attr]
-                except Exception as error:
-                    self._note_outage(error)
-                if key in self._joined:  # joined again while the group was left
-                    self._joined.discard(key)
-                    await self.join(key)
-                    self._on_interruption()
-            if now - last_rejoin >= REJOIN_EVERY or self._down_since is not None:
-                last_rejoin = now
+            if now - turn > STALLED or self._may_have_overflowed:
+                self._may_have_overflowed = False
+                self._on_interruption()
+            turn = now
+            await self._leave_groups(now)
+            if now >= rejoin_at or self._down_since is not None:
+                rejoin_at = now + self._rejoin_after()
                 await self._rejoin()
+            await self._look_at_the_link(now)
+
+    def _rejoin_after(self) -> float:
+        expiry = getattr(self._layer, "group_expiry", None)
+        return min(random.uniform(*REJOIN_EVERY), (expiry or float("inf")) / 3)
+
+    async def _leave_groups(self, now: float) -> None:
+        for key in [key for key, due in self._leaving.items() if due <= now]:
+            if self._leaving.pop(key, None) is None:
+                continue  # joined again while another was left
+            self._joined.discard(key)
+            try:
+                await self._layer.group_discard(group_name(key), self._channel)  # type: ignore[union-attr]
+            except Exception as error:
+                self._note_outage(error)
+            if key in self._joined:  # joined again while the group was left
+                self._joined.discard(key)
+                await self.join(key)
+                self._on_interruption()
 
     async def _rejoin(self) -> bool:
         """Join every group anew; whether the layer took it."""
         try:
             await self._open_channel()
+            layer, channel = self._layer, self._channel
+            assert layer is not None
+            await layer.group_add(self._probe.group, channel)
             for key in list(self._joined):
-                await self._layer.group_add(group_name(key), self._channel)  # type: ignore[union-attr]
+                if key in self._joined:
+                    await layer.group_add(group_name(key), channel)
+                if key not in self._joined:  # left meanwhile
+                    await layer.group_discard(group_name(key), channel)
         except Exception as error:
             self._note_outage(error)
             return False
         self._note_recovery()
         return True
+
+    async def _look_at_the_link(self, now: float) -> None:
+        """Say something to ourselves when nobody else did, and see whether it comes back. A layer may
+        be deaf without an error: its groups were flushed, or what reads for it has ended."""
+        if self._down_since is not None or not self._channel:
+            self._probe.forget()
+        elif self._probe.is_lost():
+            self._probe.forget()
+            self._on_interruption()
+            if self._probe.lost_in_a_row in RESTARTS:
+                await self._restart()
+            await self._rejoin()
+            await self._send_probe()
+        elif not self._probe.is_under_way and now - self._heard >= PROBE_AFTER:
+            await self._send_probe()
+
+    async def _send_probe(self) -> None:
+        try:
+            await self._layer.group_send(self._probe.group, self._probe.message())  # type: ignore[union-attr]
+        except Exception as error:
+            self._note_outage(error)
+        else:
+            self._probe.was_sent()
+
+    async def _restart(self) -> None:
+        """Listen with another instance of the layer, and on another channel."""
+        logger.warning(
+            "The channel layer takes messages and delivers none here; it is connected anew. Events "
+            "still arrive, by way of the log and somewhat later."
+        )
+        old, owned = self._layer, self._own_layer
+        fresh = _another_instance(old)
+        if fresh is not None:
+            self._layer, self._own_layer = fresh, True
+        self._channel = ""
+        if self._receiving is not None:
+            self._receiving.cancel()
+        if owned and fresh is not None:
+            await _close(old)
 
     def _note_outage(self, error: Exception) -> None:
         if self._down_since is None:
@@ -297,3 +454,22 @@ class Bus:
             )
             self._down_since = None
             self._on_interruption()
+
+
+def _another_instance(layer: Any) -> Any | None:
+    """A layer as this one with connections of its own; None for one that the settings do not name."""
+    alias = live_settings().CHANNEL_LAYER
+    try:
+        fresh = channel_layers.make_backend(alias)
+    except Exception:
+        return None
+    return fresh if type(fresh) is type(layer) else None
+
+
+async def _close(layer: Any) -> None:
+    """Let an instance of our own go. ``flush()`` of some layers empties them for everybody, so it is
+    not called."""
+    close = getattr(layer, "close_pools", None)
+    if callable(close):
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(close(), CLOSE_TIMEOUT)

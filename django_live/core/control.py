@@ -20,7 +20,9 @@ from asgiref.sync import sync_to_async
 
 from ..conf import live_settings
 from . import hooks
-from .hub import Connection, Hub, Subscription
+from .connections import Connection
+from .feeds import Subscription
+from .hub import Hub
 from .publishing import publish
 from .subscribing import Request, Subscribing
 from .topics import History, Topic, Viewer, as_topic
@@ -37,6 +39,10 @@ class ControlTopic(Topic):
 
     pattern = "django_live/control"
     history = History(events=10_000, age=timedelta(hours=1))
+
+    def forget(self, user: Any, type: str, data: Any) -> Any:
+        """Commands stay: they hold primary and session keys only, for an hour."""
+        return data
 
 
 def disconnect(
@@ -68,6 +74,12 @@ def recheck(
     """Ask again whether a user (or their primary key) may see what they are subscribed to, or
     whether a topic's subscribers may, in every process; without either for everybody."""
     publish(ControlTopic(), "recheck", _selection(user, None, topic, None), using=using)
+
+
+def erased(topic: Topic, *, using: str | None = None) -> None:
+    """Say that data of kept events was changed: what processes keep of the topic in memory is read
+    from the log again."""
+    publish(ControlTopic(), "erased", _selection(None, None, topic, None), using=using)
 
 
 adisconnect = sync_to_async(disconnect)
@@ -107,6 +119,7 @@ class Control:
                 await self.subscribing.open(ear, [Request(ControlTopic(), None)])
                 if ear.subscriptions:
                     self.carry_out("recheck", EVERYTHING)  # commands may have passed by
+                    self.carry_out("erased", EVERYTHING)
                     self._ear = ear
             await asyncio.sleep(1.0)
 
@@ -123,8 +136,16 @@ class Control:
         """Do what a command says here."""
         if len(self._recent) == RECENT_COMMANDS:
             self._all_since = self._recent[0][0]
+        if command == "erased":  # no connection is concerned
+            self._forget_rings(selection)
+            return
         self._recent.append((time.monotonic(), command, selection))
         self._carry_out_on(list(self.hub.connections.values()), command, selection)
+
+    def _forget_rings(self, selection: dict[str, str]) -> None:
+        for feed in self.hub.feeds.values():
+            if selection.get("topic", feed.key) == feed.key:
+                feed.forget_ring()
 
     def _carry_out_on(
         self, connections: Iterable[Connection], command: str, selection: dict[str, str]
@@ -135,10 +156,10 @@ class Control:
                 frame = connection.dialect.error(
                     "", "disconnected", "This connection was closed by the site."
                 )
-                connection.close(live_settings().RETRY, frame)
+                connection.close(live_settings().RETRY, frame, "disconnected")
         elif command == "sign_out":
             for connection in chosen:
-                self._signed_out(connection)
+                self.signed_out(connection)
         elif command == "recheck":
             self._spawn(self.check(chosen, selection.get("topic")))
         else:
@@ -151,12 +172,12 @@ class Control:
 
         async def check_one(connection: Connection) -> None:
             viewer = connection.viewer
-            identity = (viewer.user_id, viewer.session_key, viewer.namespace, viewer.scopes)
+            identity = viewer.identity
             if identity not in asked:
                 asked[identity] = asyncio.ensure_future(self._as_of_now(viewer))
             fresh = await asked[identity]
             if fresh is None:
-                self._signed_out(connection)
+                self.signed_out(connection)
                 return
             for key, subscription in list(connection.subscriptions.items()):
                 if topic_key in (None, key):
@@ -177,14 +198,11 @@ class Control:
         fresh = viewer.refreshed()
         async with self._checking:
             try:
-                user = await hooks.in_thread(hooks.hook_threads(), lambda: fresh.user)
+                stands = await hooks.in_thread(hooks.hook_threads(), fresh.still_stands)
             except Exception:
                 logger.exception("A user could not be loaded for a re-check; asked again later.")
                 return viewer
-        if viewer.user_id is not None:
-            same = user is not None and str(user.pk) == viewer.user_id and user.is_active
-            return fresh if same else None
-        return fresh
+        return fresh if stands else None
 
     async def _may_see(self, viewer: Viewer, topic: Topic) -> bool | None:
         """None: it could not be decided. Then the client may come back and ask again, rather than
@@ -196,9 +214,14 @@ class Control:
                 logger.exception("%r.can_subscribe() failed; the subscription is ended.", topic)
                 return None
 
-    def _signed_out(self, connection: Connection) -> None:
-        frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")
-        connection.close(live_settings().RETRY, frame)
+    def signed_out(self, connection: Connection) -> None:
+        """Who opened this connection is no longer who they were: end it, and say which it is."""
+        if connection.viewer.has_expired:
+            frame = connection.dialect.error("", "expired", "Your token has expired.")
+            connection.close(live_settings().RETRY, frame, "expired")
+        else:
+            frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")
+            connection.close(live_settings().RETRY, frame, "signed-out")
 
     def _revoked(self, subscription: Subscription) -> None:
         self.subscribing.end(subscription, "revoked", "You may no longer see this topic.")
@@ -217,7 +240,9 @@ class _Commands:
     """The dialect of the control topic: a JSON line each, ``[command, selection]``."""
 
     name = "commands"
-    everything: ClassVar[bytes] = json.dumps(["recheck", EVERYTHING]).encode() + b"\n"
+    everything: ClassVar[bytes] = b"".join(
+        json.dumps([command, EVERYTHING]).encode() + b"\n" for command in ("recheck", "erased")
+    )
 
     def event(self, topic: Topic, event: Any) -> bytes:
         return json.dumps([event.type, json.loads(event.data)]).encode() + b"\n"
@@ -226,6 +251,9 @@ class _Commands:
         return self.everything
 
     def end(self, cursor: str) -> bytes:
+        return b""
+
+    def moved(self, cursor: str) -> bytes:
         return b""
 
     def keep_alive(self) -> bytes:

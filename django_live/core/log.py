@@ -16,7 +16,7 @@ asynchronous client overrides them, any other inherits threads from here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from ..conf import SETTING, live_settings
+from ..exceptions import StoreError
 from .events import Draft, Event, Position
 from .hooks import in_thread, store_threads
 from .topics import Topic
@@ -80,6 +81,12 @@ class EventLog(ABC):
         long, or the caller is inside a transaction that could take the event back.
         """
 
+    def append_many(self, batches: Sequence[tuple[Topic, Sequence[Draft]]]) -> list[Appended]:
+        """``append()`` to several topics, with as few round trips as the store can do. Each topic gets
+        all of its drafts or none; raises what ``append()`` raises, and then some topics may have theirs.
+        """
+        return [self.append(topic, drafts) for topic, drafts in batches]
+
     @abstractmethod
     def read(self, topic: Topic, after: int, limit: int, max_bytes: int) -> Page:
         """The first events after offset ``after``: at most ``limit``, and no more than
@@ -106,6 +113,19 @@ class EventLog(ABC):
     def trim(self, *, limit: int = 500) -> int:
         """Remove events that their topics' ``History`` no longer keeps, in batches of at most
         ``limit``, away from the publishing path. How many went."""
+
+    # -- what live_forget needs; a store that cannot do it says so ---------------------------------
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Namespace and name of each topic that holds events."""
+        raise StoreError(f"{type(self).__qualname__} cannot tell which topics it keeps.")
+
+    def replace(self, topic: Topic, data: Mapping[int, str]) -> int:
+        """Put other JSON in the place of the data of the events with these offsets, as far as they are
+        still kept; offsets, types and times stay. How many it were. Raises ``StoreError`` when
+        nothing was done: others write to the topic for too long, or the caller is inside a
+        transaction."""
+        raise StoreError(f"{type(self).__qualname__} cannot change the events it keeps.")
 
     # -- for the event loop ------------------------------------------------------------------------
 

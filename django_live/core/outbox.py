@@ -15,6 +15,7 @@ from typing import NamedTuple
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
+from .bundles import Bundle
 from .events import Draft
 from .log import Appended
 from .topics import Topic
@@ -43,6 +44,15 @@ class Outbox(ABC):
         """Write the rows, in order, inside the caller's transaction. Their ids, in order."""
 
     @abstractmethod
+    def add_bundles(self, bundles: Sequence[Bundle], using: str) -> list[int]:
+        """Write a row for each bundle, inside the caller's transaction. Their ids, in order. Only
+        ``sweep()`` numbers them, and later rows of topics that they may concern wait for it."""
+
+    @abstractmethod
+    def opened(self, ids: Sequence[int], using: str) -> dict[int, list[Entry]]:
+        """Those of the bundles that still stand, by id, and what they hold."""
+
+    @abstractmethod
     def pending(self, ids: Sequence[int], using: str) -> dict[int, Entry]:
         """Those of the rows that still stand (a savepoint may have been rolled back), by id, in the
         order in which they were written. Rows of topics that nothing declares are left out."""
@@ -61,12 +71,16 @@ class Outbox(ABC):
         While another process numbers one of the topics, ``also`` become rows, which it may take
         along. After ``DJANGO_LIVE["NUMBERING_WAIT"]``, or when the log does not take them, rows are
         left to the sweep. Raises ``StoreError`` inside a caller's transaction, which could
-        take back what was sent.
+        take back what was sent. Rows that a bundle comes before are left to the sweep, too.
         """
 
     def aliases(self) -> list[str]:
         """The databases that may hold rows."""
         return [DEFAULT_DB_ALIAS]
+
+    @abstractmethod
+    def waits(self, using: str) -> bool:
+        """Whether there are committed rows."""
 
     @abstractmethod
     def sweep(self, using: str) -> Iterator[Numbered]:

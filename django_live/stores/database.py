@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from ..exceptions import InvalidTopic, StoreError
 from ..models import Head as HeadRow
 from ..models import StoredEvent
 from . import clock
+from .bulk_rows import insert_rows, update_rows
 from .epochs import new_epoch
 from .heads import (
     GENERATION,
@@ -270,6 +271,21 @@ class DatabaseLog(EventLog):
             )
         return removed
 
+    # -- forgetting --------------------------------------------------------------------------------
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        after = 0
+        while page := self._kept(after):
+            after = page[-1].head_pk
+            yield from ((kept.namespace, kept.name) for kept in page if kept.name)
+
+    def replace(self, topic: Topic, data: Mapping[int, str]) -> int:
+        def rewrite(head: HeadRow) -> int:
+            rows = StoredEvent.objects.using(self.using).filter(head_id=head.pk)
+            return sum(rows.filter(offset=offset).update(data=one) for offset, one in data.items())
+
+        return self._holding(topic, rewrite)
+
 
 class _Kept(NamedTuple):
     """A topic with event rows, as a trim sees it."""
@@ -309,7 +325,7 @@ def write_events(using: str, batches: Sequence[tuple[HeadRow, Sequence[Draft]]])
     """Number these drafts and keep them. The heads are locked by the caller's transaction."""
     now = clock.now()
     known = _events_by_uid(using, batches)
-    rows: list[StoredEvent] = []
+    rows: list[tuple[object, ...]] = []
     appended: list[Appended] = []
     for head, drafts in batches:
         created = max(now, head.updated)
@@ -321,34 +337,24 @@ def write_events(using: str, batches: Sequence[tuple[HeadRow, Sequence[Draft]]])
                 head.last += 1
                 head.updated = created
                 event = Event(draft.type, draft.data, head.last, draft.exclude, created)
-                rows.append(_row(head, event, uid))
+                rows.append(
+                    (head.pk, head.last, draft.type, draft.data, draft.exclude, created, uid)
+                )
                 if uid:
                     known[uid] = event
             events.append(event)
         appended.append(Appended(head.epoch, events))
-    StoredEvent.objects.using(using).bulk_create(rows)
-    _save_heads(using, [head for head, _ in batches])
+    insert_rows(using, StoredEvent, _STORED_COLUMNS, rows)
+    update_rows(
+        using,
+        HeadRow,
+        ("last", "updated"),
+        [(head.last, head.updated, head.pk) for head, _ in batches],
+    )
     return appended
 
 
-def _row(head: HeadRow, event: Event, uid: str | None) -> StoredEvent:
-    return StoredEvent(
-        head_id=head.pk,
-        offset=event.offset,
-        type=event.type,
-        data=event.data,
-        exclude=event.exclude,
-        created=event.created,
-        uid=uid,
-    )
-
-
-def _save_heads(using: str, heads: Sequence[HeadRow]) -> None:
-    rows = HeadRow.objects.using(using)
-    if len(heads) == 1:
-        rows.filter(pk=heads[0].pk).update(last=heads[0].last, updated=heads[0].updated)
-    else:
-        rows.bulk_update(heads, ["last", "updated"])
+_STORED_COLUMNS = ("head_id", "offset", "type", "data", "exclude", "created", "uid")
 
 
 def _uid(head: HeadRow, draft: Draft) -> str | None:

@@ -6,11 +6,12 @@ is the only one who numbers that topic; a head is never touched in a caller's tr
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -20,6 +21,7 @@ from ..conf import live_settings
 from ..core.topics import Topic
 from ..exceptions import StoreError
 from ..models import Head
+from .bulk_rows import insert_rows
 from .epochs import new_epoch
 
 GENERATION = ""
@@ -29,6 +31,9 @@ GENERATION = ""
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})
 # MariaDB: deadlock, lock wait timeout, record has changed since last read.
 _TRANSIENT_NUMBERS = frozenset({1213, 1205, 1020})
+_FIRST_WITH_JSON_TABLE = (10, 6)
+"""Of MariaDB; every MySQL that Django supports has it."""
+
 
 T = TypeVar("T")
 
@@ -59,11 +64,16 @@ def make_heads(using: str, topics: Mapping[str, Topic | None]) -> bool:
     if not missing:
         return False
     epoch = generation(using)
-    heads = [Head(key=key, epoch=epoch) for key in missing]
-    for head in heads:
-        if topic := topics[head.key]:
-            head.namespace, head.name = topic.namespace, topic.name
-    Head.objects.using(using).bulk_create(heads, ignore_conflicts=True)
+    names = [
+        (topic.namespace, topic.name) if (topic := topics[key]) else ("", "") for key in missing
+    ]
+    insert_rows(
+        using,
+        Head,
+        ("key", "namespace", "name", "epoch", "last", "floor", "updated", "floor_created"),
+        [(key, *name, epoch, 0, 0, 0.0, 0.0) for key, name in zip(missing, names, strict=True)],
+        ignore_conflicts=True,
+    )
     return True
 
 
@@ -107,14 +117,81 @@ def lock_heads(using: str, keys: Collection[str]) -> dict[str, Head]:
     return {head.key: head for head in locked}
 
 
-def with_heads(using: str, keys: Collection[str], work: Callable[[dict[str, Head]], T]) -> T | None:
+def lock_or_make_heads(using: str, topics: Mapping[str, Topic | None]) -> dict[str, Head]:
+    """``lock_heads()`` that also makes those that do not exist, in one statement where the database
+    can do that. Others, and a database without any head yet, need ``make_heads()``."""
+    connection = connections[using]
+    keys = sorted(topics)
+    names = [(topic.namespace, topic.name) if (topic := topics[key]) else ("", "") for key in keys]
+    if connection.vendor == "postgresql":
+        given: list[Any] = [keys, [name for name, _ in names], [name for _, name in names], keys]
+        statement = _MAKE_AND_LOCK_IN_POSTGRESQL
+    elif connection.vendor == "sqlite" and connection.features.can_return_columns_from_insert:
+        given = [json.dumps([(key, *name) for key, name in zip(keys, names, strict=True)])]
+        statement = _MAKE_AND_LOCK_IN_SQLITE
+    else:
+        return lock_heads(using, keys)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statement.format(table=connection.ops.quote_name(Head._meta.db_table)), given
+        )
+        found = [Head.from_db(using, _HEAD_COLUMNS, row) for row in cursor.fetchall()]
+    return {head.key: head for head in found}
+
+
+_HEAD_COLUMNS = [field.attname for field in Head._meta.concrete_fields]
+_RETURNED = ", ".join(f'"{name}"' for name in _HEAD_COLUMNS)
+_MADE = '("key", "namespace", "name", "epoch", "last", "floor", "updated", "floor_created")'
+_MAKE_AND_LOCK_IN_POSTGRESQL = f"""
+    WITH made AS (
+        INSERT INTO {{table}} {_MADE}
+        SELECT given."key", given."namespace", given."name", generation."epoch", 0, 0, 0, 0
+        FROM unnest(%s::varchar[], %s::varchar[], %s::varchar[]) AS given ("key", "namespace", "name")
+        JOIN {{table}} AS generation ON generation."key" = ''
+        WHERE NOT EXISTS (SELECT 1 FROM {{table}} AS known WHERE known."key" = given."key")
+        ORDER BY given."key"
+        ON CONFLICT DO NOTHING RETURNING {_RETURNED}
+    ), locked AS (
+        SELECT {_RETURNED} FROM {{table}} WHERE "key" = ANY(%s)
+        ORDER BY "id" FOR NO KEY UPDATE SKIP LOCKED
+    )
+    SELECT * FROM made UNION ALL SELECT * FROM locked
+"""  # noqa: S608
+# SQLite has one write lock, which a write takes. WHERE: the parser wants one before ON CONFLICT.
+_MAKE_AND_LOCK_IN_SQLITE = f"""
+    INSERT INTO {{table}} {_MADE}
+    SELECT json_extract(given.value, '$[0]'), json_extract(given.value, '$[1]'),
+           json_extract(given.value, '$[2]'), generation."epoch", 0, 0, 0, 0
+    FROM json_each(%s) AS given JOIN {{table}} AS generation ON generation."key" = '' WHERE 1
+    ON CONFLICT ("key") DO UPDATE SET "last" = "last" RETURNING {_RETURNED}
+"""  # noqa: S608
+
+
+def wait_for_heads(using: str, keys: Collection[str]) -> dict[str, Head]:
+    """``lock_heads()`` that waits for those that are not free."""
+    heads = Head.objects.using(using).filter(key__in=list(keys)).order_by("pk")
+    features = connections[using].features
+    if not features.has_select_for_update:
+        return lock_heads(using, keys)
+    return {
+        head.key: head
+        for head in heads.select_for_update(no_key=features.has_select_for_no_key_update)
+    }
+
+
+def with_heads(
+    using: str,
+    keys: Collection[str],
+    work: Callable[[dict[str, Head]], T],
+    lock: Callable[[str, Any], dict[str, Head]] = lock_heads,
+) -> T | None:
     """``work(heads)`` in a transaction of its own that holds those of the heads that are free.
 
     ``None`` when the database asks to try again. Raises ``StoreError`` inside a caller's transaction.
     """
     try:
         with numbering(using):
-            return work(lock_heads(using, keys))
+            return work(lock(using, keys))
     except DatabaseError as error:
         if connections[using].in_atomic_block or not is_transient(error):
             raise
@@ -193,9 +270,28 @@ def delete_rows(rows: models.QuerySet[models.Model]) -> int:
 def delete_ids(model: type[models.Model], ids: Sequence[int], using: str) -> None:
     """Delete the rows with these primary keys."""
     rows = model._default_manager.using(using)
-    if connections[using].vendor == "mysql":
-        # MariaDB scans for `id IN (…)` and so waits for the rows of every open caller: 12.7 s.
-        for id in ids:
-            delete_rows(rows.filter(pk=id))
+    connection = connections[using]
+    if len(ids) > 1 and connection.vendor == "mysql":
+        # MariaDB scans a small table for `id IN (…)` and so waits for the rows of every open caller:
+        # 12.7 s. It looks up what it joins.
+        _delete_joined(model, ids, connection)
     elif ids:
-        delete_rows(rows.filter(pk__in=ids))
+        delete_rows(rows.filter(pk=ids[0]) if len(ids) == 1 else rows.filter(pk__in=ids))
+
+
+def _delete_joined(
+    model: type[models.Model], ids: Sequence[int], connection: BaseDatabaseWrapper
+) -> None:
+    version = tuple(getattr(connection, "mysql_version", ()))
+    if getattr(connection, "mysql_is_mariadb", False) and version < _FIRST_WITH_JSON_TABLE:
+        for id in ids:
+            delete_rows(model._default_manager.using(connection.alias).filter(pk=id))
+        return
+    quote = connection.ops.quote_name
+    table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"DELETE {table} FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS gone "
+            f"STRAIGHT_JOIN {table} ON {table}.{key} = gone.id",
+            [json.dumps([int(id) for id in ids])],
+        )

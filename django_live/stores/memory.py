@@ -3,9 +3,10 @@ instance has epochs of its own, so nobody takes its positions for those of the o
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -57,6 +58,17 @@ class _Life:
         self.uids.pop(self.keys.pop(event.offset, ""), None)
         self.head = self.head._replace(floor=event.offset)
         self.floor_created = event.created
+
+    def replace(self, data: Mapping[int, str]) -> int:
+        found = {event.offset for event in self.events} & data.keys()
+        self.events = deque(
+            dataclasses.replace(event, data=data[event.offset]) if event.offset in found else event
+            for event in self.events
+        )
+        for event in self.events:
+            if event.offset in found and event.offset in self.keys:
+                self.uids[self.keys[event.offset]] = event
+        return len(found)
 
     def begin_epoch(self, after: int) -> None:
         last = max(self.head.last, after)
@@ -115,6 +127,16 @@ class MemoryLog(EventLog):
         with self._lock:
             now = clock.now()
             return sum(life.trim(now) for life in self._lives.values())
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        with self._lock:
+            topics = [life.topic for life in self._lives.values() if life.events]
+        return iter([(topic.namespace, topic.name) for topic in topics])
+
+    def replace(self, topic: Topic, data: Mapping[int, str]) -> int:
+        with self._lock:
+            life = self._lives.get(topic.key)
+            return life.replace(data) if life else 0
 
     def _born(self, topic: Topic) -> _Life:
         life = self._lives.get(topic.key)

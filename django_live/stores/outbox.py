@@ -4,6 +4,9 @@ Where the rows and the log share a database, numbering is one transaction: lock 
 pending rows, insert the events, delete the rows. Where they do not, the lock and the rows are held
 here while the log appends, under keys made of the rows: killed at any point, the next one appends
 the same rows again and the log knows them.
+
+A bundle (``core/bundles.py``) is numbered as a whole, by a sweep. Rows of the topics that it may
+concern, and that were written after it, wait for that: so everything keeps the order of the rows.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
-from django.db.models import Max, Min, Q
+from django.db.models import Max, Min, QuerySet
 
+from ..core.bundles import Bundle, UnreadableBundle, declared_keys, unpack
 from ..core.events import Draft, Event
 from ..core.log import Appended, EventLog, get_log
 from ..core.outbox import Entry, Numbered, Outbox
@@ -25,26 +30,37 @@ from ..exceptions import InvalidTopic, StoreError
 from ..models import Head, PendingEvent
 from . import clock
 from .database import DatabaseLog, write_events
-from .heads import Patience, delete_ids, make_heads, refuse_callers_transaction, with_heads
+from .heads import (
+    Patience,
+    delete_ids,
+    delete_rows,
+    is_transient,
+    lock_or_make_heads,
+    make_heads,
+    numbering,
+    refuse_callers_transaction,
+    wait_for_heads,
+    with_heads,
+)
+from .pending import BATCH, Row, take, write_bundles, write_entries
 
 logger = logging.getLogger("django_live.outbox")
 
-BATCH = 400
-"""Rows that one transaction numbers."""
-BATCH_BYTES = 1024 * 1024
-"""Data that one transaction numbers, unless a single row is larger: numbering 400 rows of 16 kB grew
-a server by 20 MB, and rows may be larger."""
-FIRST_ROWS = 16
-"""Rows that are asked for before it is known how large they are. Most commits have fewer."""
 TOPICS_PER_SWEEP = 50
 """Topics that one transaction of the sweep may hold."""
-TOPICS_AT_ONCE = 200
+TOPICS_AT_ONCE = 1000
 """Topics of one commit whose heads one transaction locks."""
+LOG_PATIENCE = 0.3
+"""Seconds. A log elsewhere that fails later than that is not asked for the other topics of a commit:
+each would make the caller wait as long."""
 LOOK_AGAIN = 60.0
 """Seconds after which a database without the table is asked again."""
 UNDECLARED_GRACE = 3600.0
 """Seconds that rows of an undeclared topic are left alone: during a deploy another release may know
 the topic."""
+
+
+T = TypeVar("T")
 
 
 class DatabaseOutbox(Outbox):
@@ -73,17 +89,22 @@ class DatabaseOutbox(Outbox):
 
     def add(self, entries: Sequence[Entry], using: str) -> list[int]:
         self._look_again.pop(using, None)
-        rows = [_row(entry) for entry in entries]
-        if connections[using].features.can_return_rows_from_bulk_insert:
-            PendingEvent.objects.using(using).bulk_create(rows)
-        else:
-            for row in rows:
-                row.save(using=using, force_insert=True)
-        return [row.id for row in rows]
+        return write_entries(entries, using)
+
+    def add_bundles(self, bundles: Sequence[Bundle], using: str) -> list[int]:
+        self._look_again.pop(using, None)
+        return write_bundles(bundles, using)
 
     def pending(self, ids: Sequence[int], using: str) -> dict[int, Entry]:
         rows = PendingEvent.objects.using(using).filter(pk__in=ids).order_by("pk")
         return {row.id: Entry(topic, _draft(row)) for row in rows if (topic := _topic_of(row))}
+
+    def opened(self, ids: Sequence[int], using: str) -> dict[int, list[Entry]]:
+        rows = PendingEvent.objects.using(using).filter(pk__in=ids, topic_key__in=declared_keys())
+        return {
+            row.id: [Entry(*one) for one in unpack(row.topic_key, row.data)]
+            for row in rows.order_by("pk")
+        }
 
     def remove(self, ids: Sequence[int], using: str) -> None:
         delete_ids(PendingEvent, ids, using)
@@ -112,6 +133,8 @@ class DatabaseOutbox(Outbox):
             batch = numberer.number_once(waiting, also)
             if batch is not None:
                 yield from batch.numbered
+                if also and batch.is_blocked and not batch.is_full:
+                    self.add(also, using)  # they wait for a bundle as the rows do
                 also = also if batch.is_full else ()
                 for key in () if batch.is_full else batch.held:
                     del waiting[key]
@@ -130,14 +153,60 @@ class DatabaseOutbox(Outbox):
             patience.wait()
             waiting = _still_pending(waiting, newest, using)
             if waiting and patience.is_over():
-                logger.info("%d topics are left to the sweep: others number them.", len(waiting))
+                names = ", ".join(topic.name for topic in list(waiting.values())[:5])
+                logger.warning(
+                    "Events of %d topics are left to the sweep: others number them, or the database "
+                    "is locked (%s).",
+                    len(waiting),
+                    names,
+                )
                 return
 
+    def waits(self, using: str) -> bool:
+        return PendingEvent.objects.using(using).exists()
+
     def sweep(self, using: str) -> Iterator[Numbered]:
+        if not self.waits(using):
+            return
         numberer = _numberer(using)
+        yield from self._sweep_bundles(numberer, using)
         for page in _pending_topics(using):
             for group in numberer.groups(page):
                 yield from self._sweep_group(numberer, group, using)
+
+    def _sweep_bundles(self, numberer: _Numberer, using: str) -> Iterator[Numbered]:
+        """The oldest of a class first. Another process that numbers one of a class has them all."""
+        classes = set(declared_keys())
+        while bundle := _oldest_bundle(classes, using):
+            try:
+                entries = [Entry(*one) for one in unpack(bundle.topic_key, bundle.data)]
+            except UnreadableBundle as error:
+                logger.warning("A bundle of events is left to another process: %s.", error)
+                classes.discard(bundle.topic_key)
+                continue
+            numbered = self._number_bundle(numberer, bundle, entries, using)
+            if numbered is None:
+                classes.discard(bundle.topic_key)
+            else:
+                yield from numbered
+
+    def _number_bundle(
+        self, numberer: _Numberer, bundle: PendingEvent, entries: Sequence[Entry], using: str
+    ) -> list[Numbered] | None:
+        topics = {entry.topic.key: entry.topic for entry in entries}
+        before: list[Numbered] = []
+        patience = Patience()
+        while True:
+            make_heads(using, numberer.locks(topics))
+            batch = numberer.number_bundle(bundle, topics, entries)
+            if batch is not None:
+                before += batch.numbered
+                if not batch.is_full:
+                    return before
+            elif patience.is_over() or not _still_first(bundle, using):
+                return before or None
+            else:
+                patience.wait()
 
     def _sweep_group(
         self, numberer: _Numberer, topics: Sequence[Topic], using: str
@@ -154,12 +223,13 @@ class DatabaseOutbox(Outbox):
 
 
 class _Batch(NamedTuple):
-    """What one transaction did: what it numbered, of which topics it held the heads, and whether
-    they may have more rows."""
+    """What one transaction did: what it numbered, of which topics it held the heads, whether they may
+    have more rows, and whether those have to wait for a bundle (None: nobody looked)."""
 
     numbered: list[Numbered]
     held: frozenset[str]
     is_full: bool
+    is_blocked: bool | None = None
 
 
 class _Numberer:
@@ -186,17 +256,66 @@ class _Numberer:
         def work(heads: dict[str, Head]) -> _Batch | None:
             if also and len(heads) < len(topics):
                 return None
-            rows, is_full = _oldest_rows(heads.keys(), self.using)
-            drafts: dict[str, list[Draft]] = {}
-            for row in rows:
-                drafts.setdefault(row.topic_key, []).append(_draft(row))
-            for entry in () if is_full else also:
+            held = [topics[key] for key in heads]
+            taken = take(held, self.using, looks=bool(also))
+            drafts = _drafts_by_topic(taken.rows)
+            also_now = not (taken.is_full or taken.is_blocked)
+            for entry in also if also_now else ():
                 drafts.setdefault(entry.topic.key, []).append(entry.draft)
             numbered = self._write(topics, heads, drafts)
-            delete_ids(PendingEvent, [row.id for row in rows], self.using)
-            return _Batch(numbered, frozenset(heads), is_full)
+            return _Batch(numbered, frozenset(heads), taken.is_full, taken.is_blocked)
 
-        return with_heads(self.using, self.locks(topics), work)
+        return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
+
+    def number_bundle(
+        self, bundle: PendingEvent, topics: Mapping[str, Topic], entries: Sequence[Entry]
+    ) -> _Batch | None:
+        """Number a bundle, and before it the older rows of its topics. None: it is not its turn, or
+        somebody else numbers it. The topics' heads exist."""
+        try:
+            with numbering(self.using):
+                # The first statement is a write: on SQLite it takes the lock.
+                if not delete_rows(PendingEvent.objects.using(self.using).filter(pk=bundle.pk)):
+                    raise _NotNow
+                if _older_bundles(bundle, self.using).exists():
+                    raise _NotNow
+                heads = wait_for_heads(self.using, self.locks(topics))
+                if len(heads) < len(topics):
+                    raise _NotNow
+                taken = take(topics.values(), self.using, looks=False, before=bundle.pk)
+                if taken.is_full:
+                    # Those first, in a transaction that leaves the bundle where it is.
+                    raise _NotYet
+                return _Batch(
+                    self._write_bundle(topics, heads, taken.rows, bundle, entries),
+                    frozenset(topics),
+                    is_full=False,
+                )
+        except _NotNow:
+            return None
+        except _NotYet:
+            batch = self.number_once(topics, ())
+            return batch and batch._replace(is_full=True)
+        except _LogFailed as failure:
+            logger.warning("A bundle of events is left to the next sweep (%s).", failure.__cause__)
+            return None
+        except DatabaseError as error:
+            if connections[self.using].in_atomic_block or not is_transient(error):
+                raise
+            return None
+
+    def _write_bundle(
+        self,
+        topics: Mapping[str, Topic],
+        heads: Mapping[str, Head],
+        rows: Sequence[Row],
+        bundle: PendingEvent,
+        entries: Sequence[Entry],
+    ) -> list[Numbered]:
+        drafts = _drafts_by_topic(rows)
+        for entry in entries:
+            drafts.setdefault(entry.topic.key, []).append(entry.draft)
+        return self._write(topics, heads, drafts)
 
     def _write(
         self,
@@ -220,6 +339,8 @@ class _NumbererElsewhere(_Numberer):
     def __init__(self, using: str, log: EventLog) -> None:
         super().__init__(using)
         self.log = log
+        self.is_silent = False
+        """Whether the log made somebody wait in vain: not again for the next topic."""
 
     def groups(self, topics: Sequence[Topic]) -> list[Sequence[Topic]]:
         return [[topic] for topic in topics]
@@ -234,15 +355,17 @@ class _NumbererElsewhere(_Numberer):
 
     def number_once(self, topics: Mapping[str, Topic], also: Sequence[Entry]) -> _Batch | None:
         (topic,) = topics.values()
+        if self.is_silent:
+            return _Batch([], frozenset(topics), is_full=False)
 
         def work(locks: dict[str, Head]) -> _Batch:
-            rows, is_full = _oldest_rows([topic.key] if locks else [], self.using)
+            taken = take([topic] if locks else [], self.using, looks=False)
+            rows = taken.rows
             numbered = [Numbered(topic, self._append(topic, rows))] if rows else []
-            delete_ids(PendingEvent, [row.id for row in rows], self.using)
-            return _Batch(numbered, frozenset(topics if locks else ()), is_full)
+            return _Batch(numbered, frozenset(topics if locks else ()), taken.is_full)
 
         try:
-            return with_heads(self.using, self.locks(topics), work)
+            return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
         except _LogFailed as failure:
             logger.warning(
                 "%s is left to the sweep: its log did not take the events (%s).",
@@ -251,14 +374,51 @@ class _NumbererElsewhere(_Numberer):
             )
             return _Batch([], frozenset(topics), is_full=False)
 
-    def _append(self, topic: Topic, rows: Sequence[PendingEvent]) -> Appended:
+    def _append(self, topic: Topic, rows: Sequence[Row]) -> Appended:
         if topic.history is None:
-            return Appended("", _unnumbered([_draft(row) for row in rows]))
-        drafts = [_draft(row, or_key=f"{self.using}:{row.id}:{row.created:.6f}") for row in rows]
+            return Appended("", _unnumbered([row.draft() for row in rows]))
+        drafts = [row.draft(or_key=self._key_of(row)) for row in rows]
+        return self._asked(lambda: self.log.append(topic, drafts))
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        began = time.monotonic()
         try:
-            return self.log.append(topic, drafts)
+            return ask()
         except (StoreError, DatabaseError, OSError) as error:
+            self.is_silent = time.monotonic() - began > LOG_PATIENCE
             raise _LogFailed from error
+
+    def _key_of(self, row: Row | PendingEvent) -> str:
+        return f"{self.using}:{row.id}:{row.created:.6f}"
+
+    def _write_bundle(
+        self,
+        topics: Mapping[str, Topic],
+        heads: Mapping[str, Head],
+        rows: Sequence[Row],
+        bundle: PendingEvent,
+        entries: Sequence[Entry],
+    ) -> list[Numbered]:
+        drafts: dict[str, list[Draft]] = {}
+        for row in rows:
+            drafts.setdefault(row.topic_key, []).append(row.draft(or_key=self._key_of(row)))
+        for place, (topic, draft) in enumerate(entries):
+            keyed = replace(draft, idempotency_key=f"{self._key_of(bundle)}:{place}")
+            drafts.setdefault(topic.key, []).append(keyed)
+        kept = {key: ones for key, ones in drafts.items() if topics[key].history is not None}
+        batches = [(topics[key], ones) for key, ones in kept.items()]
+        appended = self._asked(lambda: self.log.append_many(batches))
+        numbered = {key: Appended("", _unnumbered(ones)) for key, ones in drafts.items()}
+        numbered.update(zip(kept, appended, strict=True))
+        return [Numbered(topics[key], done) for key, done in numbered.items()]
+
+
+class _NotNow(Exception):
+    """Somebody else is at it, or an older bundle comes first. The transaction is rolled back."""
+
+
+class _NotYet(Exception):
+    """There are too many older rows for one transaction."""
 
 
 class _LogFailed(Exception):
@@ -275,29 +435,21 @@ def _numberer(using: str) -> _Numberer:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def _row(entry: Entry) -> PendingEvent:
-    topic, draft = entry
-    return PendingEvent(
-        topic_key=topic.key,
-        namespace=topic.namespace,
-        name=topic.name,
-        type=draft.type,
-        data=draft.data,
-        exclude=draft.exclude,
-        conflate=draft.conflate,
-        idempotency_key=draft.idempotency_key,
-        created=clock.now(),
-    )
-
-
-def _draft(row: PendingEvent, or_key: str = "") -> Draft:
+def _draft(row: PendingEvent) -> Draft:
     return Draft(
         type=row.type,
         data=row.data,
         exclude=row.exclude,
         conflate=row.conflate,
-        idempotency_key=row.idempotency_key or or_key,
+        idempotency_key=row.idempotency_key,
     )
+
+
+def _drafts_by_topic(rows: Sequence[Row]) -> dict[str, list[Draft]]:
+    drafts: dict[str, list[Draft]] = {}
+    for row in rows:
+        drafts.setdefault(row.topic_key, []).append(row.draft())
+    return drafts
 
 
 def _unnumbered(drafts: Sequence[Draft]) -> list[Event]:
@@ -314,26 +466,19 @@ def _topic_of(row: PendingEvent) -> Topic | None:
         return None
 
 
-def _oldest_rows(keys: Collection[str], using: str) -> tuple[list[PendingEvent], bool]:
-    """The oldest rows of these topics, and whether there may be more.
+def _oldest_bundle(classes: Collection[str], using: str) -> PendingEvent | None:
+    bundles = PendingEvent.objects.using(using).filter(topic_key__in=sorted(classes))
+    return bundles.order_by("id").first()
 
-    Plain SELECTs after the heads are locked: they see all that was committed before its own
-    transaction wrote the youngest row they see, so rows of one topic come in the order of commits
-    wherever commits had to wait for each other.
-    """
-    pending = PendingEvent.objects.using(using).filter(topic_key__in=list(keys))
-    pending = pending.order_by("topic_key", "id")
-    rows = list(pending[:FIRST_ROWS])
-    if len(rows) < FIRST_ROWS:
-        return rows, False
-    average = sum(len(row.data) for row in rows) // len(rows) + 1
-    room = min(BATCH, BATCH_BYTES // average) - len(rows)
-    if room <= 0:
-        return rows, True
-    last = rows[-1]
-    later = Q(topic_key=last.topic_key, id__gt=last.id) | Q(topic_key__gt=last.topic_key)
-    more = list(pending.filter(later)[:room])
-    return rows + more, len(more) == room
+
+def _older_bundles(bundle: PendingEvent, using: str) -> QuerySet[PendingEvent]:
+    rows = PendingEvent.objects.using(using)
+    return rows.filter(topic_key=bundle.topic_key, id__lt=bundle.pk)
+
+
+def _still_first(bundle: PendingEvent, using: str) -> bool:
+    rows = PendingEvent.objects.using(using).filter(pk=bundle.pk, topic_key=bundle.topic_key)
+    return rows.exists() and not _older_bundles(bundle, using).exists()
 
 
 def _newest(topics: Mapping[str, Topic], using: str) -> int:
@@ -351,6 +496,7 @@ def _still_pending(topics: dict[str, Topic], newest: int, using: str) -> dict[st
 def _pending_topics(using: str) -> Iterator[list[Topic]]:
     """Topics with rows, in pages. Rows that nobody has declared a topic for are removed."""
     last_key = ""
+    bundles = declared_keys()
     rows = PendingEvent.objects.using(using)
     while True:
         found = dict(
@@ -361,12 +507,14 @@ def _pending_topics(using: str) -> Iterator[list[Topic]]:
         )
         if not found:
             return
-        last_key = max(found)
+        last_key = list(found)[-1]  # as the database sorts
         topics: list[Topic] = []
         for row in rows.filter(pk__in=found.values()):
             topic = _topic_of(row)
             if topic is not None:
                 topics.append(topic)
+            elif row.topic_key in bundles:
+                continue
             elif row.created < clock.now() - UNDECLARED_GRACE:
                 _remove_undeclared(row, using)
         if topics:

@@ -18,7 +18,7 @@ import secrets
 import sys
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -43,6 +43,8 @@ UNDECLARED = History(events=2**53, age=timedelta(days=1))
 KNOWN_TOPICS = 4096
 """Topics of which a process remembers what it appended last."""
 SCANNED_AT_ONCE = 500
+TOPICS_AT_ONCE = 200
+"""Topics that are appended to in one round trip, each by a script of its own."""
 _LONGEST = timedelta(days=3650)
 """Redis refuses to keep a key for thousands of years."""
 
@@ -62,6 +64,9 @@ class RedisLog(EventLog):
 
     async def aappend(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
         return await self._redis.arun(self._append(topic, drafts))
+
+    def append_many(self, batches: Sequence[tuple[Topic, Sequence[Draft]]]) -> list[Appended]:
+        return self._redis.run(self._append_many(batches))
 
     def read(self, topic: Topic, after: int, limit: int, max_bytes: int) -> Page:
         return self._redis.run(self._read(topic, after, limit, max_bytes))
@@ -93,19 +98,45 @@ class RedisLog(EventLog):
     # -- writing -----------------------------------------------------------------------------------
 
     def _append(self, topic: Topic, drafts: Sequence[Draft]) -> Plan[Appended]:
-        marked = _marked(drafts)
-        while True:
-            known = self._newest.get(topic.key, Position("", 0))
-            append = self._append_command(topic, marked, known)
-            (reply,) = yield [append]
-            if reply[0] == 0:
-                *_, reply = yield [self._ensure_command(topic), append]
-            if reply[0] == 1:
-                appended = _appended(marked, reply)
-                self._remember(topic, Position(appended.epoch, reply[2]))
-                return appended
+        return (yield from self._append_many([(topic, drafts)]))[0]
+
+    def _append_many(
+        self, batches: Sequence[tuple[Topic, Sequence[Draft]]]
+    ) -> Plan[list[Appended]]:
+        marked = [(topic, _marked(drafts)) for topic, drafts in batches]
+        done: dict[int, Appended] = {}
+        for start in range(0, len(marked), TOPICS_AT_ONCE):
+            waiting = list(range(start, min(start + TOPICS_AT_ONCE, len(marked))))
+            while waiting:
+                replies = yield from self._append_once([marked[place] for place in waiting])
+                for place, reply in zip(waiting, replies, strict=True):
+                    topic, drafts = marked[place]
+                    if reply[0] == 1:
+                        done[place] = _appended(drafts, reply)
+                        self._remember(topic, Position(done[place].epoch, reply[2]))
+                waiting = [place for place in waiting if place not in done]
+        return [done[place] for place in range(len(marked))]
+
+    def _append_once(
+        self, marked: Sequence[tuple[Topic, Sequence[tuple[Draft, str]]]]
+    ) -> Plan[list[Any]]:
+        """One round trip, a second one for topics without a head. The scripts' replies; what was lost
+        has been reported, and its appending is to be tried again."""
+        known = [self._newest.get(topic.key, Position("", 0)) for topic, _ in marked]
+        appends = [
+            self._append_command(*one, before) for one, before in zip(marked, known, strict=True)
+        ]
+        replies = yield appends
+        headless = [place for place, reply in enumerate(replies) if reply[0] == 0]
+        if headless:
+            ensures = [self._ensure_command(marked[place][0]) for place in headless]
+            found = yield [*ensures, *(appends[place] for place in headless)]
+            for place, reply in zip(headless, found[len(headless) :], strict=True):
+                replies[place] = reply
+        for (topic, _), before, reply in zip(marked, known, replies, strict=True):
             if reply[0] == -1:
-                yield from self._report_loss(topic, known)
+                yield from self._report_loss(topic, before)
+        return replies
 
     def _append_command(
         self, topic: Topic, marked: Sequence[tuple[Draft, str]], known: Position
@@ -223,19 +254,50 @@ class RedisLog(EventLog):
             topic.name,
         )
 
+    # -- forgetting --------------------------------------------------------------------------------
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        return iter(self._redis.run(self._names()))
+
+    def replace(self, topic: Topic, data: Mapping[int, str]) -> int:
+        return self._redis.run(self._replace(topic, data))
+
+    def _replace(self, topic: Topic, data: Mapping[int, str]) -> Plan[int]:
+        words = [word for pair in data.items() for word in pair]
+        keys = self._keys(topic.key)
+        (found,) = yield [_scripts().replace.repeatable([*keys, keys[1] + ":new"], *words)]
+        return int(found)
+
+    def _names(self) -> Plan[list[tuple[str, str]]]:
+        found: set[tuple[str, str]] = set()
+        cursor: Any = 0
+        while True:
+            ((cursor, streams),) = yield [self._scan_command(cursor)]
+            if streams:
+                names = yield [
+                    repeatable("HMGET", self._keys(_digest_in(stream))[0], "s", "n")
+                    for stream in streams
+                ]
+                found.update((space.decode(), name.decode()) for space, name in names if name)
+            if not int(cursor):
+                return sorted(found)
+
     # -- trimming ----------------------------------------------------------------------------------
 
     def _trim(self, limit: int) -> Plan[int]:
         removed = 0
         cursor: Any = 0
-        prefix = re.sub(r"([\\*?\[\]])", r"\\\1", self._redis.prefix)
         while True:
-            scan = ("SCAN", cursor, "MATCH", f"{prefix}:{{*}}:s", "COUNT", SCANNED_AT_ONCE)
-            ((cursor, streams),) = yield [repeatable(*scan)]
+            ((cursor, streams),) = yield [self._scan_command(cursor)]
             if streams:
                 removed += yield from self._trim_some(streams, limit)
             if not int(cursor):
                 return removed
+
+    def _scan_command(self, cursor: Any) -> Command:
+        """Asks for the next streams."""
+        prefix = re.sub(r"([\\*?\[\]])", r"\\\1", self._redis.prefix)
+        return repeatable("SCAN", cursor, "MATCH", f"{prefix}:{{*}}:s", "COUNT", SCANNED_AT_ONCE)
 
     def _trim_some(self, streams: Sequence[bytes], limit: int) -> Plan[int]:
         keys = [self._keys(_digest_in(stream)) for stream in streams]
@@ -276,6 +338,7 @@ class _Scripts(NamedTuple):
     ensure: Script
     begin_epoch: Script
     trim: Script
+    replace: Script
 
 
 @cache

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ django.setup()
 
 from django.db import OperationalError, connection, transaction  # noqa: E402
 
+from django_live.core import bus  # noqa: E402
 from django_live.core.events import Draft  # noqa: E402
 from django_live.core.log import EventLog, get_log  # noqa: E402
 from django_live.core.publishing import publish, sweep  # noqa: E402
@@ -32,6 +34,7 @@ from django_live.core.topics import History, Topic  # noqa: E402
 from django_live.models import PendingEvent  # noqa: E402
 from django_live.stores import outbox as outbox_module  # noqa: E402
 from django_live.stores.heads import delete_ids  # noqa: E402
+from django_live.stores.pending import take  # noqa: E402
 
 TOPICS = ["hot", "t1", "t2", "t3", "t4", "t5"]
 
@@ -90,14 +93,19 @@ def publish_after_commit_without_outbox(topic: str, value: str) -> None:
 
 
 def delete_rows_after_the_commit() -> None:
-    def delete_slowly(*args: Any) -> None:
+    def delete_slowly(ids: list[int], using: str) -> None:
         time.sleep(random.uniform(0, 0.02))
-        delete_ids(*args)
+        delete_ids(PendingEvent, ids, using)
 
-    def later(*args: Any) -> None:
-        transaction.on_commit(lambda: delete_slowly(*args))
+    def take_and_delete_later(topics: Any, using: str, **options: Any) -> Any:
+        with transaction.atomic(using):
+            taken = take(topics, using, **options)
+            transaction.set_rollback(True, using)  # the rows stand again
+        ids = [row.id for row in taken.rows]
+        transaction.on_commit(lambda: delete_slowly(ids, using), using)
+        return taken
 
-    setattr(outbox_module, "delete_ids", later)  # noqa: B010 - it is not the module's to export
+    setattr(outbox_module, "take", take_and_delete_later)  # noqa: B010 - it is not the module's to export
 
 
 # -- publishers ------------------------------------------------------------------------------------
@@ -255,6 +263,164 @@ def write_one_row(transactions: int, mechanism: str) -> None:
             journal("hot", f"row:{version}")
 
 
+# -- a race whose steps are decided ----------------------------------------------------------------
+
+
+class Racer:
+    """A forked process that writes the row and publishes it, and stops where it is told to."""
+
+    def __init__(self, mechanism: str, slug: str, row: int, stops_at: str = "") -> None:
+        self.stops_at = stops_at
+        connection.close()
+        arrived, self._arrives = os.pipe()
+        self._waits, go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self.write(mechanism, slug, row)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        os.close(self._arrives)
+        os.close(self._waits)
+        self._arrived, self._go = arrived, go
+
+    def write(self, mechanism: str, slug: str, row: int) -> None:
+        """Write the next version of the row and publish it, in one transaction.
+
+        `outbox` does it as it should be done; `own-rows` lets each commit number only what is its
+        own; `publish-first` publishes before the row is written.
+        """
+        who = f"by:{os.getpid()}"
+        with transaction.atomic():
+            # The first hook of the commit: the others come after it.
+            transaction.on_commit(lambda: self.stop_at("committed"))
+            if mechanism == "publish-first":
+                publish_properly(slug, who)
+            self.stop_at("begun")
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE chaos_row SET version = version + 1 WHERE id = %s", [row])
+                cursor.execute("SELECT version FROM chaos_row WHERE id = %s", [row])
+                (version,) = cursor.fetchone()
+            journal(slug, who, str(version))
+            if mechanism == "own-rows":
+                transaction.on_commit(lambda: append(slug, who))
+            elif mechanism == "outbox":
+                publish_properly(slug, who)
+
+    def stop_at(self, point: str) -> None:
+        if point == self.stops_at:
+            os.write(self._arrives, b".")
+            os.read(self._waits, 1)
+
+    def arrive(self) -> None:
+        """Wait until it is where it stops."""
+        if not select.select([self._arrived], [], [], 30)[0] or os.read(self._arrived, 1) != b".":
+            raise SystemExit(f"nobody arrived at {self.stops_at!r}")
+
+    def finish(self) -> None:
+        """Let it go on, and wait for its end."""
+        if self.stops_at:
+            os.write(self._go, b".")
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self._arrived)
+        os.close(self._go)
+        if code:
+            raise SystemExit(f"a writer ended with {code}")
+
+
+def race(runs: list[tuple[str, str]]) -> None:
+    """For each (where the first one stops, mechanism): two processes write a row. Print in which order
+    they wrote it, and in which order readers are told."""
+    found = []
+    for number, (stops_at, mechanism) in enumerate(runs):
+        slug, row = f"race-{number}", 2 + number
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO chaos_row VALUES (%s, 0)", [row])
+        first = Racer(mechanism, slug, row, stops_at)
+        first.arrive()
+        # The second one overtakes it: past its commit, and where the first one had committed, past
+        # the numbering too.
+        second = Racer(mechanism, slug, row, "committed" if stops_at == "begun" else "")
+        if second.stops_at:
+            second.arrive()
+            first.finish()
+            second.finish()
+        else:
+            second.finish()
+            first.finish()
+        found.append(_order_of(slug))
+    print(json.dumps(found))  # noqa: T201
+
+
+def _order_of(slug: str) -> dict[str, list[str]]:
+    sweep()
+    seen: list[tuple[int, str]] = []
+    _read_on(get_log(), ChaosTopic(slug=slug), seen)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT value, state FROM chaos_journal WHERE topic = %s", [slug])
+        rows = sorted(cursor.fetchall(), key=lambda row: int(row[1]))
+    return {"written": [value for value, _ in rows], "told": [who for _, who in seen]}
+
+
+# -- deaths between commit and sending -------------------------------------------------------------
+
+
+def kill_myself(*_: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_inserting_events() -> contextlib.AbstractContextManager[None]:
+    """In the middle of the transaction that numbers."""
+
+    def execute(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        answer = execute(sql, *args)
+        if sql.startswith("INSERT") and "storedevent" in sql:
+            kill_myself()
+        return answer
+
+    return connection.execute_wrapper(execute)
+
+
+def publish_and_die(point: str) -> None:
+    """Publish to the topic of this name, and be killed between the commit and the sending."""
+    tell = publish_after_commit_without_outbox if point == "no-outbox" else publish_properly
+    dying: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if point == "numbering":
+        dying = die_after_inserting_events()
+    elif point == "sending":
+        setattr(bus, "envelopes", kill_myself)  # noqa: B010
+    with dying, transaction.atomic():
+        if point in ("committed", "no-outbox"):
+            transaction.on_commit(kill_myself)
+        tell(point, "life:1")
+        tell(point, "life:2")
+
+
+def die_at_each_point(points: list[str]) -> None:
+    """A child process dies at each; print how they ended."""
+    endings = []
+    for point in points:
+        connection.close()
+        pid = os.fork()
+        if pid == 0:
+            publish_and_die(point)
+            os._exit(0)
+        endings.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    print(json.dumps(endings))  # noqa: T201
+
+
+def sweep_and_read(slugs: list[str]) -> None:
+    """Number what was left behind, and again; print how much it was, and what the log holds."""
+    counts = [sweep(), sweep()]
+    log = get_log()
+    seen: dict[str, list[tuple[int, str]]] = {slug: [] for slug in slugs}
+    for slug, found in seen.items():
+        _read_on(log, ChaosTopic(slug=slug), found)
+    print(json.dumps({"swept": counts, "seen": seen}))  # noqa: T201
+
+
 # -- the reader ------------------------------------------------------------------------------------
 
 
@@ -291,6 +457,9 @@ def _read_on(log: EventLog, topic: Topic, seen: list[tuple[int, str]]) -> int:
 
 
 ROLES: dict[str, Callable[..., None]] = {
+    "die_at_each_point": die_at_each_point,
+    "sweep_and_read": sweep_and_read,
+    "race": race,
     "create_tables": create_tables,
     "publish_with_deaths": publish_with_deaths,
     "write_one_row": write_one_row,

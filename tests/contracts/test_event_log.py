@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -585,3 +586,99 @@ def test_readers_and_writers_do_not_notice_a_trim(
     log.trim()
     assert faults == []
     assert offsets(all_of(log, room)) == list(range(156, 161))
+
+
+# -- forgetting ------------------------------------------------------------------------------------
+
+
+def test_names_are_those_of_topics_with_events(
+    log: EventLog, room: Topic, room_class: type[Topic]
+) -> None:
+    assert list(log.names()) == []
+    there = room_class(title="Lobby", namespace="acme")
+    for topic in (room, there):
+        log.append(topic, [Draft("said", "1")])
+    log.heads([room_class(title="empty")])
+    assert sorted(log.names()) == [("", "rooms/lobby"), ("acme", "rooms/Lobby")]
+
+
+def test_other_data_takes_the_place_and_nothing_else_changes(
+    log: EventLog, room: Topic, room_class: type[Topic], time: FakeClock
+) -> None:
+    room_class.history = History(events=5000)
+    for batch in range(12):
+        time.advance(0.1)
+        log.append(room, [Draft("said", f'"{n}"', exclude=f"c{batch}") for n in range(100)])
+    before = log.read(room, 0, 2000, PLENTY)
+    assert log.replace(room, {1: "null", 700: '"\\u0000 ü"', 1200: "{}", 5000: "1"}) == 3
+    after = log.read(room, 0, 2000, PLENTY)
+    assert after.head == before.head
+    assert len(after.events) == 1200
+    for old, new in zip(before.events, after.events, strict=True):
+        data = {1: "null", 700: '"\\u0000 ü"', 1200: "{}"}.get(old.offset, old.data)
+        assert new == replace(old, data=data)
+    assert log.positions([room], time() - 0.55)[room.key] == Position(before.head.epoch, 600)
+    assert log.append(room, [Draft("said", "1")]).events[0].offset == 1201
+
+
+def test_what_was_replaced_is_known_by_its_key_as_it_is_now(log: EventLog, room: Topic) -> None:
+    log.append(room, [Draft("said", '"ada"', idempotency_key="k")])
+    log.replace(room, {1: "null"})
+    (event,) = log.append(room, [Draft("said", '"ada"', idempotency_key="k")]).events
+    assert (event.offset, event.data) == (1, "null")
+
+
+def test_in_a_topic_that_nobody_wrote_to_nothing_is_replaced(log: EventLog, room: Topic) -> None:
+    assert log.replace(room, {1: "null"}) == 0
+    assert log.heads([room])[room.key].last == 0
+
+
+def test_readers_and_writers_do_not_notice_that_data_is_replaced(
+    log: EventLog, room: Topic
+) -> None:
+    log.append(room, [Draft("said", "0")] * 200)
+    ended = threading.Event()
+
+    def work(number: int) -> list[int]:
+        if number == 0:
+            try:
+                for offset in range(1, 40):
+                    log.replace(room, {offset: "null", offset + 100: "null"})
+            finally:
+                ended.set()
+        elif number == 1:
+            while not ended.is_set():
+                log.append(room, [Draft("said", "0")])
+        else:
+            while not ended.is_set():
+                page = log.read(room, 0, 5000, PLENTY)
+                offsets = [event.offset for event in page.events]
+                assert page.head.floor == 0
+                assert offsets == list(range(1, len(offsets) + 1))
+                assert len(offsets) >= 200
+        return []
+
+    in_threads(3, work)
+    last = log.heads([room])[room.key].last
+    assert [event.offset for event in log.read(room, 0, 5000, PLENTY).events] == [
+        *range(max(1, last - 4999), last + 1)
+    ]
+
+
+def test_several_topics_are_appended_to_at_once(log: EventLog, room_class: type[Topic]) -> None:
+    rooms = [room_class(title=str(n)) for n in range(250)]
+    batches = [(room, drafts(f"{room} 0", f"{room} 1")) for room in rooms]
+    for times in (1, 2):
+        appended = log.append_many(batches)
+        assert [[event.offset for event in one.events] for one in appended] == [
+            [2 * times - 1, 2 * times]
+        ] * len(rooms)
+    for room in rooms[::50]:
+        page = log.read(room, 0, limit=10, max_bytes=10_000)
+        assert [event.data for event in page.events] == [d.data for d in dict(batches)[room]] * 2
+    assert log.append_many([]) == []
+
+
+def test_a_topic_may_be_appended_to_twice_at_once(log: EventLog, room: Topic) -> None:
+    first, second = log.append_many([(room, drafts("a")), (room, drafts("b"))])
+    assert [one.events[0].offset for one in (first, second)] == [1, 2]

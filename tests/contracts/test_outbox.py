@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 import pytest
 from django.db import transaction
 
+from django_live.core.bundles import Bundle, bundle_key, pack
 from django_live.core.events import Draft, Event, encode_data
 from django_live.core.log import EventLog, get_log
 from django_live.core.outbox import Entry, Numbered, Outbox, get_outbox
-from django_live.core.topics import Topic, registry
+from django_live.core.topics import History, Topic, registry
 from django_live.exceptions import StoreError
 from django_live.stores.outbox import TOPICS_AT_ONCE
+from django_live.stores.pending import BATCH
 from tests.contracts.conftest import FakeClock, in_threads
 
 USING = "default"
@@ -188,9 +190,9 @@ def test_events_of_several_topics_outside_a_transaction(
 def test_more_than_a_batch_waits_before_an_event_outside_a_transaction(
     outbox: Outbox, room: Topic
 ) -> None:
-    commit(outbox, *(entry(room, str(n)) for n in range(900)))
+    commit(outbox, *(entry(room, str(n)) for n in range(BATCH + 100)))
     events = events_of(number(outbox, room, also=[entry(room, "own")]), room)
-    assert texts(events) == [*(str(n) for n in range(900)), "own"]
+    assert texts(events) == [*(str(n) for n in range(BATCH + 100)), "own"]
 
 
 def test_without_history_events_have_no_offset_and_rest_nowhere(
@@ -215,23 +217,29 @@ def test_an_idempotency_key_counts_once(outbox: Outbox, room: Topic) -> None:
 def test_a_large_transaction_is_numbered_in_batches(
     outbox: Outbox, log: EventLog, room: Topic
 ) -> None:
-    commit(outbox, *(entry(room, str(n)) for n in range(1000)))
+    most = 2 * BATCH + 100
+    commit(outbox, *(entry(room, str(n)) for n in range(most)))
     seen: list[str] = []
     for batch in outbox.number([room], USING):
-        assert len(batch.appended.events) <= 400
+        assert len(batch.appended.events) <= BATCH
         seen += texts(batch.appended.events)
         # What is yielded can be read by everybody.
         (last,) = in_threads(1, lambda _: log.heads([room])[room.key].last)
         assert last == len(seen)
-    assert seen == [str(n) for n in range(1000)]
+    assert seen == [str(n) for n in range(most)]
 
 
-def test_numbering_that_stops_half_way_loses_nothing(outbox: Outbox, room: Topic) -> None:
-    commit(outbox, *(entry(room, str(n)) for n in range(900)))
+def test_numbering_that_stops_half_way_loses_nothing(
+    outbox: Outbox, room_class: type[Topic]
+) -> None:
+    room_class.history = History(events=10_000)
+    room = room_class(title="lobby")
+    most = BATCH + 100
+    commit(outbox, *(entry(room, str(n)) for n in range(most)))
     next(iter(outbox.number([room], USING)))
-    assert len(kept(room)) == 400
+    assert len(kept(room)) == BATCH
     number(outbox, room)
-    assert kept(room) == [str(n) for n in range(900)]
+    assert kept(room) == [str(n) for n in range(most)]
 
 
 def test_two_that_number_at_once_number_each_row_once(outbox: Outbox, room: Topic) -> None:
@@ -291,8 +299,8 @@ def test_the_sweep_numbers_what_was_left_behind(
 
 
 def test_the_sweep_numbers_more_than_a_batch(outbox: Outbox, room: Topic) -> None:
-    commit(outbox, *(entry(room, str(n)) for n in range(900)))
-    assert texts(events_of(sweep(outbox), room)) == [str(n) for n in range(900)]
+    commit(outbox, *(entry(room, str(n)) for n in range(BATCH + 100)))
+    assert texts(events_of(sweep(outbox), room)) == [str(n) for n in range(BATCH + 100)]
 
 
 def test_rows_of_a_topic_that_another_release_may_know_are_left_for_an_hour(
@@ -340,3 +348,147 @@ def test_a_commit_with_very_many_topics_is_numbered_in_parts(
     commit(outbox, *(entry(room, "hello") for room in rooms))
     numbered = number(outbox, *rooms, also=[entry(room, "also") for room in rooms])
     assert all(texts(events_of(numbered, room)) == ["hello", "also"] for room in rooms)
+
+
+# -- bundles ---------------------------------------------------------------------------------------
+
+
+def bundled(outbox: Outbox, *told: tuple[Topic, str]) -> list[int]:
+    """What a caller does whose process ends right after it has committed very many events."""
+    with transaction.atomic(USING):
+        bundles = [one for one, _ in pack((None, topic, "said", text) for topic, text in told)]
+        return outbox.add_bundles(bundles, USING)
+
+
+def test_a_bundle_is_numbered_by_the_sweep_once(
+    outbox: Outbox, log: EventLog, room_class: type[Topic]
+) -> None:
+    rooms = [room_class(title=str(n)) for n in range(40)]
+    bundled(outbox, *((room, f"{room} {n}") for n in range(30) for room in rooms))
+    batches = sweep(outbox)
+    for room in rooms:
+        assert texts(events_of(batches, room)) == [f"{room} {n}" for n in range(30)]
+        events = log.read(room, 0, limit=PLENTY, max_bytes=PLENTY).events
+        assert [event.offset for event in events] == list(range(1, 31))
+    assert sweep(outbox) == []
+    assert not outbox.waits(USING)
+
+
+def test_a_bundle_keeps_the_order_of_the_rows(
+    outbox: Outbox, room: Topic, room_class: type[Topic]
+) -> None:
+    other = room_class(title="kitchen")
+    commit(outbox, entry(room, "before"))
+    bundled(outbox, (room, "in"), (other, "in"))
+    commit(outbox, entry(room, "after"))
+    # The caller of the last one does not number it out of order, and does not wait.
+    assert texts(events_of(number(outbox, room), room)) == ["before"]
+    assert number(outbox, room, also=[entry(room, "also")]) == []
+    assert texts(events_of(sweep(outbox), room)) == ["in", "after", "also"]
+    assert kept(room) == ["before", "in", "after", "also"]
+    assert kept(other) == ["in"]
+
+
+def test_without_that_rule_later_rows_would_overtake(
+    outbox: Outbox, room: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control."""
+    bundled(outbox, (room, "in"))
+    commit(outbox, entry(room, "after"))
+    monkeypatch.setattr("django_live.stores.pending.bundle_key", lambda pattern: "*none")
+    number(outbox, room)
+    monkeypatch.undo()
+    sweep(outbox)
+    assert kept(room) == ["after", "in"]
+
+
+def test_topics_of_other_classes_do_not_wait_for_a_bundle(
+    outbox: Outbox, room: Topic, signal: Topic
+) -> None:
+    bundled(outbox, (room, "in"))
+    commit(outbox, entry(signal, "now"))
+    assert texts(events_of(number(outbox, signal), signal)) == ["now"]
+
+
+def test_bundles_of_a_class_are_numbered_in_their_order(outbox: Outbox, room: Topic) -> None:
+    for n in range(5):
+        bundled(outbox, *((room, f"{n}/{m}") for m in range(3)))
+    assert texts(events_of(sweep(outbox), room)) == [f"{n}/{m}" for n in range(5) for m in range(3)]
+
+
+def test_a_bundle_that_is_rolled_back_is_gone(outbox: Outbox, room: Topic) -> None:
+    with transaction.atomic(USING):
+        ids = bundled(outbox, (room, "in"))
+        assert [e.draft.data for e in outbox.opened(ids, USING)[ids[0]]] == ['"in"']
+        transaction.set_rollback(True, USING)
+    assert outbox.opened(ids, USING) == {}
+    assert sweep(outbox) == []
+
+
+def test_more_older_rows_than_a_batch_come_before_a_bundle(
+    outbox: Outbox, room_class: type[Topic]
+) -> None:
+    room_class.history = History(events=10_000)
+    room = room_class(title="lobby")
+    commit(outbox, *(entry(room, str(n)) for n in range(BATCH + 100)))
+    bundled(outbox, (room, "in"))
+    assert texts(events_of(sweep(outbox), room))[-2:] == [str(BATCH + 99), "in"]
+
+
+def test_two_that_sweep_at_once_number_each_bundle_once(
+    outbox: Outbox, room_class: type[Topic]
+) -> None:
+    rooms = [room_class(title=str(n)) for n in range(5)]
+    for n in range(6):
+        bundled(outbox, *((room, f"{n}/{m}") for m in range(20) for room in rooms))
+
+    def work(_: int) -> list[Numbered]:
+        found: list[Numbered] = []
+        for _ in range(10):
+            found += sweep(outbox)
+        return found
+
+    numbered = [batch for batches in in_threads(3, work) for batch in batches]
+    numbered += sweep(outbox)
+    for room in rooms:
+        expected = [f"{n}/{m}" for n in range(6) for m in range(20)]
+        assert kept(room) == expected
+        assert sorted(texts(events_of(numbered, room))) == sorted(expected)
+
+
+def test_a_part_that_makes_no_topic_costs_its_own_events(
+    outbox: Outbox, room: Topic, room_class: type[Topic], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundled(outbox, (room_class(title=" not a name "), "lost"), (room, "kept"))
+    assert texts(events_of(sweep(outbox), room)) == ["kept"]
+    assert "not a name" in caplog.text
+
+
+def test_bundles_of_a_class_that_another_release_may_know_are_left_for_an_hour(
+    outbox: Outbox, room: Topic, time: FakeClock
+) -> None:
+    with registry.isolated():
+
+        class New(Topic):
+            pattern = "new/<slug:slug>"
+            history = room.history
+
+        bundled(outbox, (New(slug="x"), "a"), (room, "b"))
+    time.advance(3599)
+    assert {batch.topic for batch in sweep(outbox)} == {room}
+    with registry.isolated():
+        registry.register(New)
+        assert texts(events_of(sweep(outbox), New(slug="x"))) == ["a"]
+
+
+def test_a_bundle_of_a_later_version_is_left_alone(
+    outbox: Outbox, room: Topic, caplog: pytest.LogCaptureFixture, time: FakeClock
+) -> None:
+    commit(outbox, entry(room, "before"))
+    with transaction.atomic(USING):
+        later = Bundle(bundle_key(type(room).pattern), '{"v": 2}')
+        outbox.add_bundles([later], USING)
+    time.advance(7200)
+    assert texts(events_of(sweep(outbox), room)) == ["before"]
+    assert "version 2" in caplog.text
+    assert outbox.waits(USING)

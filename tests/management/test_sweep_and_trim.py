@@ -17,7 +17,9 @@ from django_live.core.events import Draft
 from django_live.core.log import get_log
 from django_live.core.outbox import Entry, get_outbox
 from django_live.core.publishing import sweep_everywhere
+from django_live.core.state import get_state
 from django_live.core.topics import as_topic
+from django_live.stores import clock
 from django_live.stores.outbox import DatabaseOutbox
 from tests.stores import aliases
 from tests.stores.aliases import ELSEWHERE, alias_elsewhere, sqlite_at
@@ -151,7 +153,14 @@ def test_events_beyond_the_history_are_removed() -> None:
     report = json.loads(run("live_trim", "--format", "json"))
     assert report["removed"] == before - kept("small/a")
     assert kept("small/a") == 10
-    assert run("live_trim") == "0 events removed\n"
+    assert run("live_trim") == "0 events removed, 0 rows of the shared state purged\n"
+
+
+def test_what_expired_in_the_shared_state_is_purged(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, now = get_state(), clock.now()
+    state.set("presence", {"ada": "1"}, ttl=1)
+    monkeypatch.setattr(clock, "instead_of_the_servers", lambda: now + 86_400 + 3)
+    assert json.loads(run("live_trim", "--format", "json"))["purged"] == 2  # and its map
 
 
 def test_a_store_that_does_not_let_us_trim(monkeypatch: pytest.MonkeyPatch) -> None:

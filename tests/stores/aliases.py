@@ -9,7 +9,8 @@ from pathlib import Path
 from django.core.management import call_command
 from django.db import connections
 
-from tests.support.databases import postgresql_database
+from tests.support.databases import mariadb_database, postgresql_database
+from tests.support.mariadb_url import MariadbServer
 from tests.support.postgres_url import PostgresServer
 
 ELSEWHERE = "elsewhere"
@@ -73,3 +74,26 @@ def postgresql_elsewhere(**options: object) -> Iterator[str]:
         ) as alias,
     ):
         yield alias
+
+
+@contextmanager
+def mariadb_elsewhere(**options: object) -> Iterator[str]:
+    """The alias "elsewhere" for a new MariaDB database."""
+    with (
+        mariadb_database() as name,
+        alias_elsewhere(MariadbServer.from_environment().django_settings(name, **options)) as alias,
+    ):
+        yield alias
+
+
+def serializable(server: str) -> object:
+    """The strictest isolation level, as this server's driver wants it named."""
+    if server == "mariadb":
+        return "serializable"
+    from psycopg import IsolationLevel
+
+    return IsolationLevel.SERIALIZABLE
+
+
+WITH_SERVERS = {"postgresql": postgresql_elsewhere, "mariadb": mariadb_elsewhere}
+"""Databases where two may write at the same time."""

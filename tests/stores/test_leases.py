@@ -18,11 +18,13 @@ from tests.support.servers import PROJECT_ROOT
 
 __all__ = ["empty_redis", "redis_server"]
 
+pytestmark = pytest.mark.any_database
+
 PROCESSES = 4
 TTL = 2.0
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "redis"])
 def environment(
     request: pytest.FixtureRequest, new_server_database: NewDatabase
 ) -> Mapping[str, str]:

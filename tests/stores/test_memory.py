@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from django_live.core.events import Draft
 from django_live.core.topics import History, Topic
 from django_live.stores.memory import MemoryLog
+
+pytestmark = pytest.mark.any_database
 
 
 def test_every_instance_has_epochs_of_its_own(room: Topic) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_redis", "redis_server"]
 
-pytestmark = requires("redis-server")
+pytestmark = [requires("redis-server"), pytest.mark.any_database]
 
 PLENTY = 10_000_000
 MOST_WAIT = 2.0

@@ -18,8 +18,8 @@ from django_live.models import StateCounter, StateEntry, StateMap
 from django_live.stores import clock
 from django_live.stores.state_database import DatabaseState
 from tests.contracts.conftest import FakeClock, in_threads
-from tests.stores.aliases import postgresql_elsewhere
-from tests.support.requirements import requires
+from tests.stores.aliases import WITH_SERVERS, serializable
+from tests.support.requirements import require
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -45,7 +45,7 @@ def statements() -> Iterator[list[str]]:
         query["sql"]
         for query in captured.captured_queries
         if not query["sql"].startswith(
-            ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "SELECT EXTRACT")
+            ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "SELECT EXTRACT", "SELECT TIMESTAMPDIFF")
         )
     )
 
@@ -123,10 +123,13 @@ def test_a_database_that_fails_is_a_store_error(
 # -- time ------------------------------------------------------------------------------------------
 
 
-@requires("postgresql")
-def test_time_is_the_databases(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("server", WITH_SERVERS)
+def test_time_is_the_databases(
+    server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A host whose clock is an hour late neither takes a lease that is held, nor gives one for longer."""
-    with postgresql_elsewhere() as alias:
+    require(server)
+    with WITH_SERVERS[server]() as alias:
         settings.DJANGO_LIVE = {"DATABASE": alias}
         state = DatabaseState()
         lease = state.acquire("rounds", "web-1", 600)
@@ -141,12 +144,10 @@ def test_time_is_the_databases(settings: Settings, monkeypatch: pytest.MonkeyPat
             assert state.items(ROOM).entries.keys() == {"ada"}
 
 
-@requires("postgresql")
-def test_stricter_isolation_changes_nothing(settings: Settings) -> None:
-    from psycopg import IsolationLevel
-
-    with postgresql_elsewhere() as alias:
-        connections[alias].settings_dict["OPTIONS"]["isolation_level"] = IsolationLevel.SERIALIZABLE
+@pytest.mark.parametrize("server", WITH_SERVERS)
+def test_stricter_isolation_changes_nothing(server: str, settings: Settings) -> None:
+    require(server)
+    with WITH_SERVERS[server](isolation_level=serializable(server)) as alias:
         settings.DJANGO_LIVE = {"DATABASE": alias}
         state = DatabaseState()
 

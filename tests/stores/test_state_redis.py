@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_redis", "redis_server"]
 
-pytestmark = requires("redis-server")
+pytestmark = [requires("redis-server"), pytest.mark.any_database]
 
 ROOM = "presence:rooms/lobby"
 

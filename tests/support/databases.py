@@ -10,16 +10,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from tests.support.mariadb_url import MariadbServer
 from tests.support.postgres_url import PostgresServer
 from tests.support.requirements import require
 from tests.support.servers import PROJECT_ROOT
 
-Engine = Literal["sqlite", "postgresql"]
+Engine = Literal["sqlite", "sqlite-journal", "postgresql", "mariadb"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 _numbers = itertools.count(1)
 
@@ -40,9 +42,10 @@ class ServerDatabase:
         """`python -m django …` against it; returns what it prints. Raises CommandFailedError."""
         return run_python(["-m", "django", *arguments], self.env, stdin=stdin)
 
-    def python(self, source: str) -> str:
+    def python(self, source: str, *, timeout: float = 120) -> str:
         """Run a few lines against it, in a process of their own, after `django.setup()`."""
-        return run_python(["-"], self.env, stdin=f"import django\ndjango.setup()\n{source}")
+        lines = f"import django\ndjango.setup()\n{source}"
+        return run_python(["-"], self.env, stdin=lines, timeout=timeout)
 
     def connection_count(self) -> int:
         """Connections to this PostgreSQL database, as the server counts them."""
@@ -56,7 +59,11 @@ class ServerDatabase:
 
 
 def run_python(
-    arguments: Sequence[str], env: Mapping[str, str], *, stdin: str | None = None
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 120,
 ) -> str:
     """This Python, in the project's root; returns its standard output."""
     done = subprocess.run(
@@ -68,7 +75,7 @@ def run_python(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
     )
     if done.returncode:
         what = " ".join(arguments)
@@ -82,13 +89,13 @@ def server_database(
 ) -> Iterator[ServerDatabase]:
     """A new database, migrated. `folder` (a `tmp_path`) takes the SQLite file; `settings` is
     `tests.settings` or `example_project.settings`."""
-    if engine == "sqlite":
+    if engine in ("sqlite", "sqlite-journal"):
         path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
-        yield _migrated("sqlite", path, settings)
+        yield _migrated(engine, path, settings)
         return
-    require("postgresql")
-    with postgresql_database() as name:
-        yield _migrated("postgresql", name, settings)
+    require(engine)
+    with (mariadb_database if engine == "mariadb" else postgresql_database)() as name:
+        yield _migrated(engine, name, settings)
 
 
 @contextmanager
@@ -108,6 +115,25 @@ def postgresql_database() -> Iterator[str]:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
+@contextmanager
+def mariadb_database() -> Iterator[str]:
+    """A new, empty MariaDB database; its name. Whoever is still connected finds it gone."""
+    server = MariadbServer.from_environment()
+    name = f"test_django_live_{os.getpid()}_{next(_numbers)}"
+    with server.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    try:
+        yield name
+    finally:
+        with server.cursor() as cursor:
+            # DROP would wait for the transactions of a process that was only just killed.
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
+            for (id,) in cursor.fetchall():
+                with suppress(Exception):  # it went by itself
+                    cursor.execute(f"KILL {int(id)}")
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
 def environment(engine: Engine, name: str, settings: str) -> dict[str, str]:
     """What makes the settings choose this database."""
     server = PostgresServer.from_environment()
@@ -116,8 +142,9 @@ def environment(engine: Engine, name: str, settings: str) -> dict[str, str]:
         "LIVE_TEST_DATABASE": engine,
         "LIVE_TEST_DATABASE_NAME": name,
     }
-    if engine == "sqlite":
-        return {**env, "EXAMPLE_SQLITE": name}
+    if engine != "postgresql":
+        # The example project knows SQLite and PostgreSQL.
+        return {**env, "EXAMPLE_SQLITE": name} if engine == "sqlite" else env
     return {
         **env,
         "EXAMPLE_DATABASE_NAME": name,

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support import chromium, postgres_url
+from tests.support import chromium, mariadb_url, postgres_cluster, postgres_url
 
 REQUIRE = "LIVE_REQUIRE"
 EVERYTHING = "all"
@@ -50,6 +50,20 @@ def _has_postgresql() -> bool:
     return True
 
 
+def _has_mariadb() -> bool:
+    if not mariadb_url.has_driver():
+        return False
+    mariadb_url.install_driver()
+    import MySQLdb
+
+    try:
+        with mariadb_url.MariadbServer.from_environment().cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except MySQLdb.OperationalError:
+        return False
+    return True
+
+
 def redis_url() -> str:
     """The Redis server that LIVE_TEST_REDIS names, or the usual one of this machine."""
     return os.environ.get("LIVE_TEST_REDIS") or "redis://127.0.0.1:6379/0"
@@ -65,6 +79,11 @@ def _has_redis() -> bool:
             return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
+
+
+def nginx_program() -> str | None:
+    """nginx, also where only root has its folder on the path."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 def _has_packages() -> bool:
@@ -84,6 +103,11 @@ REQUIREMENTS = {
         "start a server, and name it in LIVE_TEST_POSTGRES=postgresql://user:password@host:port/",
         _has_postgresql,
     ),
+    "mariadb": Requirement(
+        "MariaDB",
+        "start a server, and name it in LIVE_TEST_MARIADB=mysql://user:password@host:port/",
+        _has_mariadb,
+    ),
     "redis": Requirement(
         "Redis",
         "start a server, and name it in LIVE_TEST_REDIS=redis://host:port/0",
@@ -94,10 +118,20 @@ REQUIREMENTS = {
         "install the package `redis-server`; it need not run",
         lambda: shutil.which("redis-server") is not None,
     ),
+    "postgresql-programs": Requirement(
+        "PostgreSQL's own programs (initdb, pg_ctl)",
+        "install the package `postgresql`; it need not run",
+        lambda: postgres_cluster.programs() is not None,
+    ),
     "packages": Requirement(
         "a place to install packages from",
         "pip reaches no package index: go online, or tell pip where to look (PIP_FIND_LINKS)",
         _has_packages,
+    ),
+    "nginx": Requirement(
+        "the program nginx",
+        "install the package `nginx`; it need not run",
+        lambda: nginx_program() is not None,
     ),
     "npm": Requirement(
         "npm",

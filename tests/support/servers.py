@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-ServerName = Literal["daphne", "uvicorn", "runserver"]
+ServerName = Literal["daphne", "uvicorn", "hypercorn", "granian", "gunicorn", "runserver"]
 
 
 class ServerError(Exception):
@@ -43,6 +43,22 @@ def _uvicorn(application: str, port: int) -> list[str]:
     return ["-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), *options, application]
 
 
+def _hypercorn(application: str, port: int) -> list[str]:
+    # No workers: it serves in its own process, and its signals and figures are those of `Server.pid`.
+    return ["-m", "hypercorn", "--workers", "0", "--bind", f"127.0.0.1:{port}", application]
+
+
+def _granian(application: str, port: int) -> list[str]:
+    # Its default backpressure lets no more than 1,024 requests in at once, open streams included.
+    options = ["--interface", "asgi", "--backpressure", "65536"]
+    return ["-m", "granian", "--host", "127.0.0.1", "--port", str(port), *options, application]
+
+
+def _gunicorn(application: str, port: int) -> list[str]:
+    options = ["--worker-class", "uvicorn_worker.UvicornWorker", "--no-control-socket"]
+    return ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, application]
+
+
 def _runserver(_application: str, port: int) -> list[str]:
     # The application is named by the settings. The reloader would put a second process in between.
     return ["manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
@@ -51,6 +67,9 @@ def _runserver(_application: str, port: int) -> list[str]:
 COMMANDS: dict[ServerName, Callable[[str, int], list[str]]] = {
     "daphne": _daphne,
     "uvicorn": _uvicorn,
+    "hypercorn": _hypercorn,
+    "granian": _granian,
+    "gunicorn": _gunicorn,
     "runserver": _runserver,
 }
 
@@ -169,11 +188,11 @@ class Server:
 
     def threads(self) -> int:
         """Threads of the process."""
-        return int(self._status_field("Threads"))
+        return int(_status_field(self.pid, "Threads"))
 
     def rss_kb(self) -> int:
-        """Resident memory, kB."""
-        return int(self._status_field("VmRSS").split()[0])
+        """Resident memory of the process and, on a server that has some, its workers, kB."""
+        return sum(int(_status_field(pid, "VmRSS").split()[0]) for pid in self._group())
 
     def open_files(self) -> int:
         """Open file descriptors, sockets among them."""
@@ -232,9 +251,15 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _status_field(self, name: str) -> str:
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key == name:
-                return value.strip()
-        raise ServerError(f"no {name} in /proc/{self.pid}/status")
+    def _group(self) -> list[int]:
+        """The process and its children: granian serves in a child."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+
+def _status_field(pid: int, name: str) -> str:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    raise ServerError(f"no {name} in /proc/{pid}/status")

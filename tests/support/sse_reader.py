@@ -147,6 +147,10 @@ class SSEReader:
                 frames.append(self.next_frame(max(0.0, deadline - time.monotonic())))
         return frames
 
+    def hurry(self) -> None:
+        """From here on, read as fast as it comes."""
+        self._bytes_per_second = None
+
     def wait_until_ended(self, timeout: float = 5) -> StreamEndedError:
         """Read to the end and say how it came; its frames are kept. Raises TimeoutError."""
         deadline = time.monotonic() + timeout

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
+from ...core.hooks import own_transactions
 from ...core.outbox import get_outbox
 from ...core.publishing import sweep
 from ...exceptions import StoreError
@@ -36,7 +37,8 @@ class Command(BaseCommand):
         faults: dict[str, str] = {}
         for alias in [database] if database else get_outbox().aliases():
             try:
-                counts[alias] = sweep(alias)
+                with own_transactions():
+                    counts[alias] = sweep(alias)
             except (DatabaseError, StoreError) as error:
                 faults[alias] = str(error)
         if format == "json":

@@ -6,17 +6,20 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from ...core.hooks import own_transactions
 from ...core.log import get_log
+from ...core.state import get_state
 from ...exceptions import StoreError
 
 
 class Command(BaseCommand):
     help = (
-        "Removes the events that are older or more than their topics' History keeps. Servers do it "
-        "by themselves; run this from cron where no process serves streams. The exit code is 1 when "
+        "Removes the events that are older or more than their topics' History keeps, and what has "
+        "expired in the shared state a day ago. Servers do it by themselves; run this from cron where no process serves streams. The exit code is 1 when "
         "the store did not let it."
     )
 
@@ -25,13 +28,23 @@ class Command(BaseCommand):
 
     def handle(self, *, format: str, **options: Any) -> None:  # noqa: A002
         log = get_log()
-        removed = 0
+        removed = purged = 0
         try:
-            while count := log.trim():
-                removed += count
+            with own_transactions():
+                while count := log.trim():
+                    removed += count
+                while count := _purge():
+                    purged += count
         except (DatabaseError, StoreError) as error:
             raise CommandError(f"After {removed} events: {error}") from error
         if format == "json":
-            self.stdout.write(json.dumps({"removed": removed}))
+            self.stdout.write(json.dumps({"removed": removed, "purged": purged}))
         else:
-            self.stdout.write(f"{removed} events removed")
+            self.stdout.write(f"{removed} events removed, {purged} rows of the shared state purged")
+
+
+def _purge() -> int:
+    try:
+        return get_state().purge()
+    except ImproperlyConfigured:  # a store of the project's own, without a state
+        return 0

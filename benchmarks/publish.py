@@ -1,0 +1,82 @@
+"""Publishing from sync code: how long one `publish()` takes, and how many events `publish_many()`
+keeps in a second, by store and channel layer; `async_to_sync(group_send)` beside it.
+
+`python benchmarks/publish.py --times 1000`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from common import arguments, each, in_children, in_milliseconds, own_redis, report, seconds
+
+LAYERS = {
+    "none": "",
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "redis": "channels_redis.core.RedisChannelLayer",
+}
+DATA = {"text": "x" * 180}
+MANY = 5000
+
+
+def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
+    """In a child: each store with this layer."""
+    import django
+
+    django.setup()
+    from asgiref.sync import async_to_sync
+    from channels.layers import get_channel_layer
+    from django.test import override_settings
+
+    from django_live import publish, publish_many
+
+    def row(store: str, what: str, durations: list[float]) -> dict[str, Any]:
+        where = database if store == "database" else store
+        return {"store": where, "layer": layer, "what": what, **in_milliseconds(durations)}
+
+    rows: list[dict[str, Any]] = []
+    url = os.environ["BENCH_REDIS"]
+    stores = ["database"] if database != "sqlite" else ["database", "memory", "redis"]
+    for store in stores:
+        with override_settings(DJANGO_LIVE={"STORE": store, "REDIS_URL": url}):
+            one = each(lambda n: publish("open/one", "said", DATA), times)
+            rows.append(row(store, "publish()", one))
+            same = [("open/one", "said", DATA)] * MANY
+            spread = [(f"open/t{n % 100}", "said", DATA) for n in range(MANY)]
+            publish_many(spread)
+            for what, items in (("1 topic", same), ("100 topics", spread)):
+                began = time.process_time()
+                took = seconds(lambda items=items: publish_many(items))  # type: ignore[misc]
+                cpu = time.process_time() - began
+                rows.append(
+                    {
+                        "store": database if store == "database" else store,
+                        "layer": layer,
+                        "what": f"publish_many(), {what}",
+                        "events_per_s": int(MANY / took),
+                        "per_cpu_s": int(MANY / cpu),
+                    }
+                )
+    if layer != "none":
+        send = async_to_sync(get_channel_layer().group_send)
+        bare = each(lambda n: send("bench", {"type": "said", "data": DATA}), times)
+        rows.append(row("", "async_to_sync(group_send)", bare))
+    return rows
+
+
+if __name__ == "__main__":
+    chosen = arguments(__doc__ or "", times=1000)
+    if chosen.in_child:
+        print(json.dumps(measure(chosen.in_child, os.environ["BENCH_LAYER"], chosen.times)))
+    else:
+        found: list[dict[str, Any]] = []
+        with own_redis() as url:
+            for name, backend in LAYERS.items():
+                env = {"BENCH_REDIS": url, "BENCH_LAYER": name}
+                if backend:
+                    env |= {"LIVE_TEST_LAYER": url, "LIVE_TEST_LAYER_BACKEND": backend}
+                found += in_children(__file__, chosen.databases, env)
+        report("publish", found)
