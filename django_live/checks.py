@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
-from typing import Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.management import get_commands
 from django.utils.module_loading import import_string
 
 from .conf import SETTING, LiveSettings, live_settings, problems
 from .core.log import BUILT_IN, EventLog
 from .core.topics import WITH_HISTORY, WITHOUT_HISTORY, registry
+from .features.declared import DECLARED
+from .features.mistakes import mistakes
+from .features.triggers import are_missing
 
 
 @register("django_live")
@@ -100,6 +107,44 @@ def check_topics(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 @register("django_live")
+def check_changes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E005 to E010: what is wrong with declarations of ``Changes``."""
+    if problems(getattr(settings, SETTING, {})):
+        return []
+    found = [one for changes in DECLARED.values() for one in mistakes(changes)]
+    return [_CHANGES[one.kind](one.sentence, hint=one.hint or None) for one in found]
+
+
+_CHANGES: dict[str, Callable[..., CheckMessage]] = {
+    "model": partial(Error, id="django_live.E005"),
+    "fields": partial(Error, id="django_live.E006"),
+    "related": partial(Error, id="django_live.E007"),
+    "audiences": partial(Error, id="django_live.E008"),
+    "rules": partial(Error, id="django_live.E009"),
+    "namespace": partial(Error, id="django_live.E010"),
+}
+
+
+@register("django_live", Tags.database)
+def check_triggers(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W003: ``Changes`` that rely on triggers, and a table without them."""
+    models = {changes.model for changes in DECLARED.values() if changes.hears_triggers()}
+    return [
+        Warning(
+            f"The table of {model._meta.label} in the database {alias!r} has no triggers: what is "
+            "written there is not told.",
+            hint=f'Add LiveTriggers("{model._meta.label}") to a migration.',
+            id="django_live.W003",
+        )
+        for alias in databases or ()
+        for model in models
+        if are_missing(alias, model)
+    ]
+
+
+@register("django_live")
 def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """W001: the transports have no address."""
     from django.urls import NoReverseMatch, reverse
@@ -133,3 +178,159 @@ def check_application(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
             )
         )
     return found
+
+
+@register("django_live")
+def check_runserver(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W009: this is Django's own ``runserver``, which cannot keep a stream open."""
+    if sys.argv[1:2] != ["runserver"]:
+        return []
+    if get_commands().get("runserver") not in ("django.core", "django.contrib.staticfiles"):
+        return []  # of daphne or another package that knows ASGI
+    return [
+        Warning(
+            "runserver speaks WSGI here: pages can only poll.",
+            hint='pip install "django-live-features[daphne]", and put "daphne" first in '
+            "INSTALLED_APPS; or run the ASGI application with uvicorn --reload.",
+            id="django_live.W009",
+        )
+    ]
+
+
+@register("django_live")
+def check_autocommit(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W004: without autocommit Django never tells when a transaction is committed."""
+    return [
+        Warning(
+            f"DATABASES[{alias!r}] has AUTOCOMMIT off: what is published outside of atomic() waits "
+            "for the sweep.",
+            hint="Leave AUTOCOMMIT on, as Django has it, and use transaction.atomic().",
+            id="django_live.W004",
+        )
+        for alias, database in settings.DATABASES.items()
+        if database.get("AUTOCOMMIT", True) is False
+    ]
+
+
+@register("django_live", deploy=True)
+def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W005: an SQLite file on which two writers at once fail."""
+    if problems(getattr(settings, SETTING, {})) or live_settings().STORE != "database":
+        return []
+    database = settings.DATABASES.get(live_settings().DATABASE, {})
+    missing = _missing_for_writers(database) if _is_sqlite_file(database) else []
+    return [
+        Warning(
+            f"The log is in an SQLite file without {' and '.join(missing)}: writers fail with "
+            '"database is locked" when several come at once.',
+            hint="See docs/howto/deploy.md, under SQLite.",
+            id="django_live.W005",
+        )
+        for _ in missing[:1]
+    ]
+
+
+def _is_sqlite_file(database: dict[str, Any]) -> bool:
+    name = str(database.get("NAME") or "")
+    in_memory = not name or ":memory:" in name or "mode=memory" in name
+    return str(database.get("ENGINE", "")).endswith(".sqlite3") and not in_memory
+
+
+def _missing_for_writers(database: dict[str, Any]) -> list[str]:
+    options = database.get("OPTIONS", {})
+    has_wal = "wal" in str(options.get("init_command", "")).lower() or _is_wal(database["NAME"])
+    missing = [] if has_wal else ["WAL"]
+    if str(options.get("transaction_mode", "")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        missing.append('"transaction_mode": "IMMEDIATE"')
+    if options.get("timeout", 5) < SHORTEST_WAIT:
+        missing.append('"timeout": 20')
+    return missing
+
+
+SHORTEST_WAIT = 10
+"""Seconds a writer of SQLite should be ready to wait. With its default of 5 some failed in our runs."""
+
+
+def _is_wal(name: Any) -> bool:
+    """Whether the file was put into WAL mode once, which it keeps (https://sqlite.org/fileformat.html)."""
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(20)[18:20] == b"\x02\x02"
+    except (OSError, ValueError):
+        return False
+
+
+@register("django_live", deploy=True)
+def check_processes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W006: a store of one process. W007: a channel layer of one process."""
+    if problems(getattr(settings, SETTING, {})):
+        return []
+    configured = live_settings()
+    found: list[CheckMessage] = []
+    if configured.STORE == "memory":
+        found.append(
+            Warning(
+                f'{SETTING}["STORE"] is "memory": events are gone when the process ends, and no other '
+                "process has them.",
+                hint='Use "database", or "redis".',
+                id="django_live.W006",
+            )
+        )
+    layer = getattr(settings, "CHANNEL_LAYERS", {}).get(configured.CHANNEL_LAYER, {})
+    in_memory = str(layer.get("BACKEND", "")).endswith(".InMemoryChannelLayer")
+    if in_memory or (configured.STORE == "redis" and not layer):
+        found.append(
+            Warning(
+                "No channel layer reaches other processes: they find events in the log, up to a "
+                "second later, and events of topics without history never.",
+                hint="Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS "
+                "(docs/howto/deploy.md), or silence this if there is one process only.",
+                id="django_live.W007",
+            )
+        )
+    return found
+
+
+BLOCKING_READ = 5.0
+"""Seconds that RedisChannelLayer lets one read wait for a message (its ``brpop_timeout``)."""
+
+
+@register("django_live")
+def check_layer(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W008: a channel layer whose connections time out while they wait for a message."""
+    if problems(getattr(settings, SETTING, {})):
+        return []
+    layer = getattr(settings, "CHANNEL_LAYERS", {}).get(live_settings().CHANNEL_LAYER, {})
+    if layer.get("BACKEND") != "channels_redis.core.RedisChannelLayer":
+        return []
+    hosts = layer.get("CONFIG", {}).get("hosts") or [{}]
+    waits = [_socket_timeout(host) for host in hosts]
+    if all(wait is None or wait > BLOCKING_READ for wait in waits):
+        return []
+    return [
+        Warning(
+            "RedisChannelLayer waits 5 seconds for a message, and its connections time out as soon: "
+            "each quiet channel loses its connection, perhaps with a message on the way.",
+            hint='Set "hosts": [{"address": "redis://…", "socket_timeout": 15, "max_connections": '
+            "1000}] (redis-py stops at 100 connections), or use "
+            "channels_redis.pubsub.RedisPubSubChannelLayer, which has neither limit.",
+            id="django_live.W008",
+        )
+    ]
+
+
+def _socket_timeout(host: Any) -> float | None:
+    """The time-out of a connection to one of the layer's hosts; None: none."""
+    given = host if isinstance(host, dict) else {}
+    if "socket_timeout" in given:
+        value = given["socket_timeout"]
+        return None if value is None else float(value)
+    address = host if isinstance(host, str) else str(given.get("address", ""))
+    query = parse_qs(urlsplit(address).query)
+    if "socket_timeout" in query:
+        return float(query["socket_timeout"][0])
+    try:
+        from redis.asyncio import connection
+    except ImportError:
+        return None
+    return cast("float | None", getattr(connection, "DEFAULT_SOCKET_TIMEOUT", None))

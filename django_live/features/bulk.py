@@ -16,6 +16,8 @@ from django.db import connections, transaction
 from django.db.models import Manager, Model, QuerySet
 
 from .changes import BATCH, COMMITTED, Changes, Gathered, gathered, suppress
+from .hearing import Hearer
+from .packing import MANY, told_packed
 from .rows import Row, columns_of, locked, row_of, take_write_lock
 
 __all__ = ["LiveManager", "LiveQuerySet", "suppress"]
@@ -61,7 +63,14 @@ class LiveQuerySet(QuerySet[M]):
         with _one_transaction(self.db) as told:
             made = super().bulk_create(objs, *args, **kwargs)
             for batch in _batches(made):
-                _tell([(one, None, row) for one, row in self._rows_made(batch)], told_by, told)
+                usual = told_by
+                if len(made) >= MANY:
+                    usual = [one for one in told_by if not told_packed(one, batch, self.db)]
+                for one in batch:
+                    # The next save has to look: there is no hook for each of so many.
+                    one.__dict__.pop(COMMITTED, None)
+                if usual:
+                    _tell([(one, None, row) for one, row in self._rows_made(batch)], usual, told)
         return made
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -86,8 +95,6 @@ class LiveQuerySet(QuerySet[M]):
         known = {id(one): row_of(one, created=True) for one in made if one.pk is not None}
         read = self._rows([one.pk for one in made if known.get(id(one), 0) is None])
         for one in made:
-            # The next save has to look: there is no hook for each of so many.
-            one.__dict__.pop(COMMITTED, None)
             row = known.get(id(one)) or columns_of(read.get(one.pk))
             if row is not None:
                 yield one, row
@@ -110,7 +117,7 @@ def _one_transaction(using: str) -> Iterator[Gathered]:
 
 def _tell(
     rows: Sequence[tuple[M, Row | None, Row | None]],
-    told_by: Sequence[Changes[Any]],
+    told_by: Sequence[Hearer[Any]],
     told: Gathered,
 ) -> None:
     for changes in told_by:

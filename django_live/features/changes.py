@@ -7,62 +7,39 @@ make the save fail.
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, TypeVar
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
 
-from django.db import DatabaseError, connections, transaction
-from django.db.models import F, Field, Model
-from django.db.models.signals import (
-    class_prepared,
-    post_delete,
-    post_init,
-    post_save,
-    pre_delete,
-    pre_save,
-)
+from django.db import connections, router
+from django.db.models import Model, Q
+from django.db.models.signals import post_delete, post_save
 
-from ..core.events import Draft, encode_data
-from ..core.outbox import Entry
-from ..core.publishing import Story, after_commit, commits_by_itself, publish_stories
-from ..core.topics import Topic, as_topic
-from .rows import (
-    Row,
-    as_model,
-    changed_fields,
-    fields_of,
-    kept,
-    key_of,
-    kin,
-    loaded_columns,
-    locked,
-    row_of,
-    same_table,
-    shown,
-    with_row,
-)
+from ..core.topics import Topic
+from .audiences import Audience, presented
+from .conditions import matches
+from .declared import DECLARED, TABLE
+from .deferred import Note, is_noted, listen_to_sweeps, present_table_after_commit, write_notes
+from .hearing import COMMITTED, Hearer, silent
+from .related import LinkWatch, Watch, watches
+from .rows import Row, as_model, changed_fields, key_of, kin, with_row
+from .telling import BATCH, Gathered, Telling, gathered, publish_story, shown_with
 
-logger = logging.getLogger("django_live.changes")
+__all__ = [
+    "BATCH",
+    "COMMITTED",
+    "Audience",
+    "Changes",
+    "Gathered",
+    "gathered",
+    "suppress",
+]
 
 M = TypeVar("M", bound=Model)
 
-CREATED, UPDATED, DELETED = "created", "updated", "deleted"
-COMMITTED = "_live_committed"
-"""Where an instance keeps the row that it was loaded from or last committed; None: there was none.
-Missing where that is not known."""
-COULD_NOT_TELL = "%s could not tell of a change of %s %r; no event was sent."
-BATCH = 500
-"""Objects that are told of at once."""
-BEFORE = "_live_before"
-"""Where an instance keeps, by the model that is told of, the row that its save or its deletion
-overwrites."""
-
-
-_silent: ContextVar[tuple[type, ...]] = ContextVar("silent", default=())
-_gathering: ContextVar[Gathered | None] = ContextVar("gathering", default=None)
+SHOWN = "_live_shown"
+"""Where an instance keeps, by declaration, the topics that show it before a change."""
 
 
 @contextmanager
@@ -71,14 +48,14 @@ def suppress(*changes: type[Changes[Any]]) -> Iterator[None]:
 
     Holds for the block's own thread or task, and for what it awaits.
     """
-    token = _silent.set((*_silent.get(), *(changes or (Changes,))))
+    token = silent.set((*silent.get(), *(changes or (Changes,))))
     try:
         yield
     finally:
-        _silent.reset(token)
+        silent.reset(token)
 
 
-class Changes(Generic[M]):
+class Changes(Hearer[M]):
     """Tells topics what happens to a model's objects. Subclass it in an app's ``live.py``.
 
     The types are ``created``, ``updated`` and ``deleted``, as the topic sees it: an order that goes
@@ -92,401 +69,187 @@ class Changes(Generic[M]):
     fields: ClassVar[Sequence[str]] = ()
     """Fields (or properties) whose values the events carry. Everybody who may see one of the topics
     sees them."""
+    serializer_class: ClassVar[Any] = None
+    """A serializer of Django REST framework that makes the data, in place of ``fields``."""
+    audiences: ClassVar[Sequence[Audience]] = ()
+    """Readers who see the object differently, each with their own topics; in place of ``topics()``,
+    ``fields`` and ``data()``."""
+    related: ClassVar[Sequence[str] | Mapping[str, Sequence[str] | None]] = ()
+    """Paths to other objects whose changes are updates of this one, ``["lines", "lines__product"]``;
+    as a dict with the fields that matter at the path's end, ``{"customer": ["name"]}``."""
+    deleted_when: ClassVar[Any] = None
+    """When an object counts as deleted though its row is there: a ``Q`` of its own columns, or a
+    method of the object."""
+    throttle: ClassVar[timedelta | None] = None
+    """Tell of updates of an object once in this time at most: the first at once, the last at the end."""
+    triggers: ClassVar[bool] = False
+    """True: the table has ``LiveTriggers``; they note what is written, whoever writes it. On databases
+    other than PostgreSQL signals are heard all the same."""
 
-    _declared: ClassVar[dict[str, Changes[Any]]] = {}
+    _declared: ClassVar[dict[str, Changes[Any]]] = DECLARED
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "model" in cls.__dict__:
-            if known := cls._declared.get(_name(cls)):  # a reload declares it again
+            one = cls()
+            if known := cls._declared.get(one.uid):  # a reload declares it again
                 known.disconnect()
-            cls._declared[_name(cls)] = cls()
-            cls._declared[_name(cls)].connect()
+            cls._declared[one.uid] = one
+            one.connect()
+
+    def __init__(self) -> None:
+        self.watches: list[Watch | LinkWatch] = []
 
     def topics(self, instance: M) -> Iterable[Topic | str]:
         """The topics that show this object."""
-        raise TypeError(f"{_name(type(self))} must define topics(self, instance).")
+        raise TypeError(f"{self.uid} must define topics(self, instance).")
+
+    def namespace(self, instance: M) -> str | None:
+        """The tenant whose topics these are, for those that do not name one. Must be defined where
+        ``DJANGO_LIVE["NAMESPACE"]`` is set."""
+        return None
 
     def data(self, instance: M) -> Any:
         """What ``created`` and ``updated`` say of the object."""
-        return {"pk": instance.pk, **{name: shown(instance, name) for name in self.fields}}
+        return presented(instance, self.fields, self.serializer_class)
 
     def when(self, instance: M, changed: frozenset[str]) -> bool:
         """Whether an update is worth telling. ``changed`` names the model's fields that are different
-        from what was there before the transaction, also those that are not among ``fields``.
+        from what was there before the transaction, also those that are not among ``fields``, and the
+        ``related`` paths.
 
         Not asked about a topic that the object comes to or leaves.
         """
         return True
 
-    # -- signals -----------------------------------------------------------------------------------
+    # -- what is declared --------------------------------------------------------------------------
+
+    def audiences_in_force(self) -> Sequence[Audience]:
+        """The declared audiences, or the one of ``topics()`` and ``data()``."""
+        if self.audiences:
+            return self.audiences
+        return [
+            Audience(
+                "",
+                topics="topics",
+                fields=self.fields,
+                data="data",
+                serializer_class=self.serializer_class,
+            )
+        ]
+
+    def related_paths(self) -> Sequence[str]:
+        return list(self.related)
+
+    def is_deferred(self) -> bool:
+        """Whether it is told when the transaction is over, from a note that was made in it."""
+        return bool(self.related) or self.throttle is not None or self.hears_triggers()
+
+    def hears_triggers(self) -> bool:
+        """Whether triggers note what is written, and signals are not asked."""
+        if not self.triggers:
+            return False
+        return connections[router.db_for_write(self.model)].vendor == "postgresql"
+
+    def is_usable(self) -> bool:
+        """Whether the model has a table. If not, a check says so."""
+        model: Any = self.model
+        return (
+            isinstance(model, type)
+            and issubclass(model, Model)
+            and not model._meta.abstract
+            and not model._meta.swapped
+        )
+
+    def is_deleted(self, instance: M) -> bool:
+        """Whether the object counts as deleted."""
+        rule = self.deleted_when
+        if rule is None:
+            return False
+        return matches(rule, instance) if isinstance(rule, Q) else bool(rule(instance))
+
+    @classmethod
+    def listening(cls, model: type[Model]) -> list[Hearer[Any]]:
+        """Who hears of this model's objects and is not silent here."""
+        hearers: list[Hearer[Any]] = []
+        for one in cls._declared.values():
+            if one.is_silent() or not one.is_usable():
+                continue
+            hearers += [one] if not one.hears_triggers() and model in kin(one.model) else []
+            hearers += [
+                watch
+                for watch in one.watches
+                if isinstance(watch, Watch) and model in kin(watch.model)
+            ]
+        return hearers
+
+    # -- hearing -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Listen to the model and to its kin. Done when the class is declared."""
-        for sender in kin(self.model):
-            self._listen_to(sender)
-        class_prepared.connect(self._prepared, weak=False, dispatch_uid=_name(type(self)))
+        """Listen to the model, to its kin and to what is related. Done when the class is declared."""
+        if not self.is_usable():
+            return
+        super().connect()
+        paths = self.related if isinstance(self.related, Mapping) else dict.fromkeys(self.related)
+        self.watches = watches(self, paths)
+        for watch in self.watches:
+            watch.connect()
+        if self.is_deferred():
+            listen_to_sweeps()
 
     def disconnect(self) -> None:
         """Stop listening."""
-        class_prepared.disconnect(dispatch_uid=_name(type(self)))
-        for sender in kin(self.model):
-            for signal, _ in self._handlers(sender):
-                signal.disconnect(sender=sender, dispatch_uid=_name(type(self)))
-
-    def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
-        if sender in kin(self.model):  # a model that is defined later
-            self._listen_to(sender)
-
-    def _listen_to(self, sender: type[Model]) -> None:
-        for signal, handler in self._handlers(sender):
-            signal.connect(handler, sender, weak=False, dispatch_uid=_name(type(self)))
-        _remember_refreshed(sender)
+        if self.is_usable():
+            super().disconnect()
+            for watch in self.watches:
+                watch.disconnect()
 
     def _handlers(self, sender: type[Model]) -> list[tuple[Any, Any]]:
-        handlers: list[tuple[Any, Any]] = [
-            (post_init, self._initialised),
-            (pre_save, self._will_save),
-            (post_save, self._saved),
-        ]
-        if same_table(sender, self.model):
-            # When the object of a model that inherits is deleted, there is a signal for each of its
-            # tables; when it is saved there is one.
-            handlers += [(pre_delete, self._will_delete), (post_delete, self._deleted)]
-        return handlers
+        if self.hears_triggers():
+            return [(post_save, self._written), (post_delete, self._written)]
+        return super()._handlers(sender)
 
-    def _initialised(self, instance: M, **kwargs: Any) -> None:
-        # Whether it comes from the database is known only later, by _state.adding.
-        instance.__dict__[COMMITTED] = loaded_columns(instance)
+    def _written(self, using: str, **kwargs: Any) -> None:
+        """The trigger has made a note: have it told with the commit, and not by the next sweep."""
+        present_table_after_commit(using, TABLE + self.model._meta.db_table)
 
-    def _will_save(self, instance: M, using: str, raw: bool, **kwargs: Any) -> None:
-        if raw or self.is_silent():
-            return
-        before: Row | None
-        if instance._state.adding and not same_table(type(instance), self.model):
-            before = self._row_of_model(
-                instance, using
-            )  # may be there before the inheriting one is
-        elif instance._state.adding and all(
-            field.has_default() or field.has_db_default() for field in instance._meta.pk_fields
-        ):
-            before = None  # Django inserts such a one without looking, too
+    def will_change(self, instance: M, before: Row | None, using: str) -> None:
+        if self.related and self.is_deferred() and before is not None:
+            # When it is deleted, what it was related to cannot be asked any more.
+            one = with_row(as_model(instance, self.model), before)
+            known = is_noted(self, key_of(one, self.model), using)
+            shown = None if known else shown_with(self, one, before, using)
+            instance.__dict__.setdefault(SHOWN, {})[self.uid] = shown
+
+    def changed(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
+        if self.is_deferred():
+            write_notes(self, [self._note(instance, before, after, using)], using)
         else:
-            before = self._row_before(instance, using)
-        instance.__dict__.setdefault(BEFORE, {})[self.model] = before
-
-    def _will_delete(self, instance: M, using: str, **kwargs: Any) -> None:
-        if self.is_silent():
-            return
-        before: Row | None
-        if all(same_table(sender, self.model) for sender in kin(self.model)):
-            before = self._row_before(instance, using, whole=True)
-        else:
-            # Django may have made it of an inheriting object, with what was not saved there.
-            before = self._row_now(instance, using)
-        instance.__dict__.setdefault(BEFORE, {})[self.model] = before
-
-    def _saved(
-        self,
-        instance: M,
-        created: bool,
-        using: str,
-        raw: bool,
-        update_fields: frozenset[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        known: Row | None = instance.__dict__.get(BEFORE, {}).get(self.model)
-        if raw or self.is_silent():  # loaddata: related rows may be missing still
-            instance.__dict__.pop(COMMITTED, None)
-            return
-        with self._logged(instance, using):
-            before = None if created and same_table(type(instance), self.model) else known
-            if commits_by_itself(transaction.get_connection(using)):
-                # Others may have saved it since. The last one to tell has to tell the last state, so
-                # the row is read and told while nobody else can change it.
-                with transaction.atomic(using=using):
-                    after = self._row_now(instance, using, lock=True)
-                    if after is not None:
-                        self._tell(instance, before, after, using)
-            else:
-                after = self._row_saved(instance, using, created, update_fields)
-                self._tell(instance, before, after, using)
-            if created:
-                instance.__dict__[COMMITTED] = None
-            self._remember(instance, after, using)
-
-    def _deleted(self, instance: M, using: str, **kwargs: Any) -> None:
-        if self.is_silent():
-            return
-        before = instance.__dict__.get(BEFORE, {}).get(self.model) or loaded_columns(instance)
-        with self._logged(instance, using):
-            self._tell(instance, before, None, using)
-            self._remember(instance, None, using)
-
-    def _remember(self, instance: M, row: Row | None, using: str) -> None:
-        """Note what is committed now, or will be with the transaction."""
-        connection = transaction.get_connection(using)
-        if connection.in_atomic_block or connection.get_autocommit():
-            after_commit(lambda: instance.__dict__.__setitem__(COMMITTED, row), using)
-        else:
-            instance.__dict__.pop(COMMITTED, None)  # there is no hook: look again next time
-
-    @contextmanager
-    def _logged(self, instance: M, using: str) -> Iterator[None]:
-        """A fault in here must not make the save fail that has succeeded."""
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, DatabaseError) and not commits_by_itself(
-                transaction.get_connection(using)
-            ):
-                raise  # the caller's transaction is broken; pretending otherwise would hide it
-            logger.exception(COULD_NOT_TELL, _name(type(self)), self.model._meta.label, instance.pk)
-
-    def is_silent(self) -> bool:
-        """Whether ``suppress()`` holds here."""
-        return isinstance(self, _silent.get())
-
-    @classmethod
-    def listening(cls, model: type[Model]) -> list[Changes[Any]]:
-        """The declarations that hear of this model's objects and are not silent here."""
-        declared = cls._declared.values()
-        return [one for one in declared if not one.is_silent() and model in kin(one.model)]
-
-    # -- rows --------------------------------------------------------------------------------------
-
-    def _row_before(self, instance: M, using: str, *, whole: bool = False) -> Row | None:
-        """The row that will be overwritten: the one that the instance was loaded from, or else read
-        now. ``whole``: with every column."""
-        state = instance._state
-        if not state.adding and state.db in (None, using) and COMMITTED in instance.__dict__:
-            known: Row | None = instance.__dict__[COMMITTED]
-            if known is None:
-                # Made in this transaction, or in a savepoint of it that was rolled back: then the row
-                # that stood before it stands again.
-                return self._row_now(instance, using)
-            needed = (
-                {f.attname for f in fields_of(instance)}
-                if whole
-                else loaded_columns(instance).keys()
-            )
-            keys = {field.attname for field in instance._meta.pk_fields}
-            if not needed - known.keys() and all(
-                known[name] == instance.__dict__.get(name) for name in keys
-            ):
-                return known
-        return self._row_now(instance, using)
-
-    def _row_saved(
-        self, instance: M, using: str, created: bool, update_fields: frozenset[str] | None
-    ) -> Row | None:
-        """The row as it has just been saved. It is read where the instance does not know it all."""
-        row = None if update_fields is not None else row_of(instance, created=created)
-        return self._row_now(instance, using) if row is None else row
-
-    def _row_now(self, instance: M, using: str, *, lock: bool = False) -> Row | None:
-        """The row in the database. ``lock``: nobody changes it before this transaction ends."""
-        if any(getattr(instance, field.attname) is None for field in instance._meta.pk_fields):
-            return None
-        model = type(instance)
-        rows = model._base_manager.using(using).filter(pk=instance.pk)
-        if lock and connections[using].features.has_select_for_update:
-            rows = locked(rows)
-        elif lock:
-            # SQLite has one write lock, and only a write takes it.
-            key = instance._meta.pk_fields[0].attname
-            rows.update(**{key: F(key)})
-        row = rows.first()
-        return None if row is None else loaded_columns(row)
-
-    def _row_of_model(self, instance: Model, using: str) -> Row | None:
-        """The row that an object of an inheriting model has in the model's own table."""
-        keys = {f.attname: getattr(instance, f.attname) for f in self.model._meta.pk_fields}
-        if None in keys.values():
-            if instance.pk is None:
-                return None
-            keys = {"pk": instance.pk}
-        row = self.model._base_manager.using(using).filter(**keys).first()
-        return None if row is None else loaded_columns(row)
-
-    # -- telling -----------------------------------------------------------------------------------
+            publish_story(Telling(self, instance, before, after, using).story(), using)
 
     def tell_rows(
         self, rows: Iterable[tuple[M, Row | None, Row | None]], gathered: Gathered
     ) -> None:
         """Tell of objects that were written without signals: each with its rows before and after."""
+        using = gathered.using
+        notes: list[Note] = []
         for instance, before, after in rows:
-            with self._logged(instance, gathered.using):
-                gathered.add(Telling(self, instance, before, after).story(safely=True))
+            with self.logged(instance, using):
+                if self.is_deferred():
+                    notes.append(self._note(instance, before, after, using))
+                else:
+                    telling = Telling(self, instance, before, after, using)
+                    gathered.add(telling.story(safely=True))
+        write_notes(self, notes, using)
 
-    def _tell(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
-        """Publish the change from one row to the other; None stands for no row."""
-        story = Telling(self, instance, before, after).story()
-        gathered = _gathering.get()
-        if gathered is not None and gathered.takes(using):
-            gathered.add(story)
-        else:
-            publish_stories([story], using=using)
-
-
-class Gathered:
-    """What is told of many objects of one transaction, in batches."""
-
-    def __init__(self, using: str) -> None:
-        self.using = using
-        self._savepoints = self._open_savepoints()
-        self._stories: dict[Any, Story] = {}
-
-    def takes(self, using: str) -> bool:
-        """Not what a savepoint may still take back."""
-        return using == self.using and self._open_savepoints() == self._savepoints
-
-    def _open_savepoints(self) -> list[str]:
-        return [id for id in transaction.get_connection(self.using).savepoint_ids if id]
-
-    def add(self, story: Story) -> None:
-        if len(self._stories) >= BATCH or story.group in self._stories:
-            self.flush()
-        self._stories[story.group] = story
-
-    def flush(self) -> None:
-        stories, self._stories = list(self._stories.values()), {}
-        if stories:
-            publish_stories(stories, using=self.using)
-
-
-@contextmanager
-def gathered(using: str) -> Iterator[Gathered]:
-    """What ``Changes`` tell in this block, inside a transaction, is written in batches."""
-    one = Gathered(using)
-    token = _gathering.set(one)
-    try:
-        yield one
-        one.flush()
-    finally:
-        _gathering.reset(token)
-
-
-class Telling(Generic[M]):
-    """What is to be told of one object that went from one row to another; None stands for no row."""
-
-    def __init__(
-        self, changes: Changes[M], instance: Model, before: Row | None, after: Row | None
-    ) -> None:
-        self.changes = changes
-        self.instance = with_row(as_model(instance, changes.model), after or before or {})
-        self.before = before
-        self.after = after
-        pk = key_of(self.instance, changes.model)
-        self.group = (_name(type(changes)), pk)
-        self.key = {"pk": pk}
-        self.shown_before = self._topics(before)
-        self.shown_after = self._topics(after)
-        self.data = None if after is None else changes.data(self.instance)
-
-    def story(self, *, safely: bool = False) -> Story:
-        """For publishing. ``safely``: a fault costs this object's events, not those of others."""
-        return Story(self.group, self._entries_safely if safely else self.entries, self.before)
-
-    def _entries_safely(self, told: Sequence[Entry], first: Row | None) -> Sequence[Entry]:
-        try:
-            return self.entries(told, first)
-        except Exception as error:
-            if isinstance(error, DatabaseError):
-                raise
-            names = _name(type(self.changes)), self.changes.model._meta.label
-            logger.exception(COULD_NOT_TELL, *names, self.key["pk"])
-            return told
-
-    def entries(self, told: Sequence[Entry], first: Row | None) -> list[Entry]:
-        """What a transaction has to tell of the object, in place of what it has told so far.
-
-        ``first`` is the row before the *transaction*, as far as that is known, and ``told`` knows
-        better than it where the object was.
-        """
-        shown_first = self.shown_before
-        if first is None and not told:
-            first = self.before  # a creation that was rolled back
-        elif first is not None and first is not self.before:
-            first = (self.before or {}) | first
-            shown_first = self._topics(first)
-        types_told = {entry.topic.key: entry.draft.type for entry in told}
-        topics = {e.topic.key: e.topic for e in told} | shown_first | self.shown_after
-        drafts: list[tuple[Topic, str]] = []
-        for topic_key, topic in topics.items():
-            if topic_key in types_told:
-                was_there = types_told[topic_key] != CREATED
-            else:
-                was_there = topic_key in shown_first
-            if topic_key in self.shown_after:
-                drafts.append((topic, UPDATED if was_there else CREATED))
-            elif was_there:
-                drafts.append((topic, DELETED))
-        data = self._data_by_type({type for _, type in drafts}, first)
-        return [Entry(topic, Draft(type, data[type])) for topic, type in drafts if type in data]
-
-    def _data_by_type(self, types: set[str], first: Row | None) -> dict[str, str]:
-        """The data as JSON; no ``updated`` where nobody wants it."""
-        data = {}
-        if DELETED in types:
-            data[DELETED] = encode_data(self.key)
-        if CREATED in types:
-            data[CREATED] = encode_data(self.data)
-        if UPDATED in types:
-            changed = changed_fields(self.instance, first or {}, self.after or {})
-            names = frozenset(field.name for field in changed)
-            if self._is_wanted(names):
-                data[UPDATED] = encode_data(self._data_updated(changed))
-        return data
-
-    def _topics(self, row: Row | None) -> dict[str, Topic]:
-        if row is None:
-            return {}
-        topics = [as_topic(topic) for topic in self.changes.topics(with_row(self.instance, row))]
-        return {topic.key: topic for topic in topics}
-
-    def _is_wanted(self, changed: frozenset[str]) -> bool:
-        try:
-            return bool(self.changes.when(self.instance, changed))
-        except Exception:
-            logger.exception("%s.when() failed; the update is told.", _name(type(self.changes)))
-            return True
-
-    def _data_updated(self, changed: Sequence[Field[Any, Any]]) -> Any:
-        if not self.changes.fields or not isinstance(self.data, dict) or "changed" in self.data:
-            return self.data
-        names = {name for field in changed for name in (field.name, field.attname)}
-        return {**self.data, "changed": [name for name in self.changes.fields if name in names]}
-
-
-def _name(changes_class: type[Changes[Any]]) -> str:
-    return f"{changes_class.__module__}.{changes_class.__qualname__}"
-
-
-def _remember_refreshed(model: type[Model]) -> None:
-    """``refresh_from_db()`` replaces what an instance was loaded with, and there is no signal for it."""
-    original = model.refresh_from_db
-    if getattr(original, "remembers", False):
-        return
-
-    @functools.wraps(original)
-    def refresh_from_db(self: Model, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        names = kwargs.get("fields", args[1] if len(args) > 1 else None)
-        known = self.__dict__.get(COMMITTED)
-        if names is None and transaction.get_connection(self._state.db).in_atomic_block:
-            # Perhaps the row as this very transaction has saved it, which is not committed.
-            self.__dict__.pop(COMMITTED, None)
-        elif names is None:
-            self.__dict__[COMMITTED] = loaded_columns(self)
-        elif known is not None:
-            # The other columns may have been changed in memory.
-            fresh = {
-                field.attname: kept(self.__dict__[field.attname])
-                for field in self._meta.concrete_fields
-                if {field.name, field.attname} & set(names) and field.attname in self.__dict__
-            }
-            self.__dict__[COMMITTED] = known | fresh
-
-    refresh_from_db.remembers = True  # type: ignore[attr-defined]
-    model.refresh_from_db = refresh_from_db  # type: ignore[method-assign]
+    def _note(self, instance: M, before: Row | None, after: Row | None, using: str) -> Note:
+        one = with_row(as_model(instance, self.model), after or before or {})
+        pk = key_of(one, self.model)
+        changed = frozenset(f.name for f in changed_fields(one, before or {}, after or {}))
+        moved = before is None or after is None
+        shown = instance.__dict__.get(SHOWN, {}).pop(self.uid, None)
+        if shown is None and (self.throttle is not None or not is_noted(self, pk, using)):
+            shown = shown_with(self, one, before, using)
+        if self.throttle is not None and shown is not None:
+            moved = moved or shown.keys() != shown_with(self, one, after, using).keys()
+        return Note(pk, shown, changed, moved=moved)

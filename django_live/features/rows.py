@@ -9,12 +9,24 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from django.conf import settings
 from django.db import connections
 from django.db.backends.utils import format_number
-from django.db.models import DecimalField, F, Field, FileField, Model, QuerySet
+from django.db.models import (
+    BinaryField,
+    DateTimeField,
+    DecimalField,
+    F,
+    Field,
+    FileField,
+    JSONField,
+    Model,
+    QuerySet,
+)
 from django.utils.functional import cached_property
 
 M = TypeVar("M", bound=Model)
@@ -55,13 +67,15 @@ def take_write_lock(model: type[Model], using: str) -> None:
         rows.update(**{key: F(key)})
 
 
-def locked(rows: QuerySet[M]) -> QuerySet[M]:
-    """With the locks that a save takes, those of inherited tables included."""
+def locked(rows: QuerySet[M], *, skip: bool = False) -> QuerySet[M]:
+    """With the locks that a save takes, those of inherited tables included. ``skip``: without the
+    rows that somebody else has locked."""
     features = connections[rows.db].features
     tables = ("self", *_parent_links(rows.model))
     return rows.select_for_update(
         of=tables if features.has_select_for_update_of else (),
         no_key=features.has_select_for_no_key_update,
+        skip_locked=skip,
     )
 
 
@@ -150,12 +164,12 @@ def with_row(instance: M, row: Row) -> M:
         other.__dict__[field.attname] = row[field.attname]
         if field.is_relation and field.is_cached(other):
             field.delete_cached_value(other)
-    for name in _computed(type(other)) & other.__dict__.keys():
+    for name in computed_names(type(other)) & other.__dict__.keys():
         del other.__dict__[name]
     return other
 
 
-def _computed(model: type[Model]) -> set[str]:
+def computed_names(model: type[Model]) -> set[str]:
     """The names of what its objects compute once."""
     return {
         name
@@ -169,15 +183,6 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def shown(instance: Model, name: str) -> Any:
-    """The value of a field as JSON can carry it, or of a property."""
-    field = next((f for f in instance._meta.concrete_fields if f.name == name), None)
-    if field is None:
-        value = getattr(instance, name)
-        return value() if callable(value) else value
-    return as_loaded(field, getattr(instance, field.attname))
-
-
 def as_loaded(field: Field[Any, Any], value: Any) -> Any:
     """The value as it would come from the database: "9.9" was assigned, Decimal("9.90") is saved."""
     if isinstance(field, FileField):
@@ -188,3 +193,24 @@ def as_loaded(field: Field[Any, Any], value: Any) -> Any:
         places = target.decimal_places
         return Decimal(format_number(value, target.max_digits, places) or 0)
     return kept(value)
+
+
+def row_from_json(model: type[Model], columns: dict[str, Any]) -> Row:
+    """The row that a trigger has written down, by attribute name. Columns that the model does not
+    have are left out."""
+    by_column = {field.column: field for field in model._meta.concrete_fields}
+    return {
+        field.attname: _from_json(field, columns[name])
+        for name, field in by_column.items()
+        if name in columns
+    }
+
+
+def _from_json(field: Field[Any, Any], value: Any) -> Any:
+    target: Any = getattr(field, "target_field", field)
+    if isinstance(target, BinaryField) and isinstance(value, str):
+        return bytes.fromhex(value.removeprefix("\\x"))
+    if isinstance(target, DateTimeField) and isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo or not settings.USE_TZ else moment.replace(tzinfo=UTC)
+    return value if isinstance(target, JSONField | FileField) else target.to_python(value)

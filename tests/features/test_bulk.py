@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import tracemalloc
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,12 +15,15 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
+from django.test.utils import CaptureQueriesContext
 
 from django_live.core import publishing
 from django_live.features import changes
 from django_live.features.bulk import LiveManager, LiveQuerySet
 from django_live.features.changes import Changes, suppress
+from django_live.models import PendingEvent
 from tests.features.test_changes import undone
+from tests.support.databases import ServerDatabase
 from tests.testapp.live import CustomerTopic, OrderChanges, OrderTopic
 from tests.testapp.models import Note, Order
 
@@ -240,6 +244,7 @@ def test_a_commit_of_many_topics_numbers_them_all(
 ) -> None:
     monkeypatch.setattr(publishing, "MANY_TOPICS", 20)
     made = orders().bulk_create([Order(customer=ann) for _ in range(70)])
+    assert publishing.errands.flush(30)
     assert [types(heard(OrderTopic(pk=one.pk))) for one in made] == [["created"]] * 70
 
 
@@ -340,3 +345,158 @@ def test_a_manager_of_a_models_own() -> None:
     assert isinstance(LiveManager().get_queryset(), LiveQuerySet)
     assert Changes.listening(Order)
     assert changes.BATCH == 500
+
+
+# -- very many -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three objects are very many."""
+    monkeypatch.setattr("django_live.features.bulk.MANY", 3)
+
+
+def numbered() -> None:
+    """Wait for what is numbered where nobody waits for it."""
+    assert publishing.errands.flush(30)
+
+
+TOTALS: list[Any] = [0, "1", "2.5", Decimal("3.10"), Decimal(4), Decimal("0.00")]
+
+
+@pytest.mark.usefixtures("many")
+def test_very_many_objects_are_told_as_few_are(ann: User, bob: User, heard: Heard) -> None:
+    def make() -> tuple[list[Order], list[list[tuple[str, Any]]]]:
+        made = [Order(customer=who, total=total) for total in TOTALS for who in (ann, bob)]
+        orders().bulk_create(made)
+        numbered()
+        topics = [*(CustomerTopic(pk=who.pk) for who in (ann, bob)), OrderTopic(pk=made[0].pk)]
+        return made, [heard(topic) for topic in topics]
+
+    packed_orders, packed = make()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("django_live.features.bulk.told_packed", lambda *args: False)
+        usual_orders, usual = make()
+    shift = usual_orders[0].pk - packed_orders[0].pk
+    assert shift
+    for told in packed:
+        assert told
+        for _, data in told:
+            data["pk"] += shift
+    assert packed == usual
+
+
+@pytest.mark.usefixtures("many")
+def test_very_many_objects_cost_a_few_statements_in_the_transaction(
+    ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Order(customer=ann) for _ in range(90)]
+    monkeypatch.setattr(publishing.errands, "ask", lambda using: None)
+    with transaction.atomic(), CaptureQueriesContext(connection) as captured:
+        orders().bulk_create(made, batch_size=1000)
+        assert PendingEvent.objects.count() == 2
+    told = [q for q in captured.captured_queries if PendingEvent._meta.db_table in q["sql"]]
+    assert len(told) == 2  # and one is the test's own count
+    assert publishing.sweep() == 180
+    assert len(heard(CustomerTopic(pk=ann.pk))) == 90
+
+
+@pytest.mark.usefixtures("many")
+def test_of_very_many_one_that_is_saved_again_is_told_once(
+    ann: User, bob: User, heard: Heard
+) -> None:
+    with transaction.atomic():
+        made = orders().bulk_create([Order(customer=ann) for _ in range(4)])
+        made[1].status = "paid"
+        made[1].save()
+        with undone():
+            made[2].customer = bob
+            made[2].save()
+        Order.objects.get(pk=made[3].pk).delete()
+    numbered()
+    told = {
+        data["pk"]: (type, data.get("status")) for type, data in heard(CustomerTopic(pk=ann.pk))
+    }
+    assert told == {
+        made[0].pk: ("created", "new"),
+        made[1].pk: ("created", "paid"),
+        made[2].pk: ("created", "new"),
+    }
+    assert heard(CustomerTopic(pk=bob.pk)) == []
+    assert [types(heard(OrderTopic(pk=one.pk))) for one in made[:3]] == [["created"]] * 3
+
+
+@pytest.mark.usefixtures("many")
+def test_very_many_objects_are_not_told_after_a_rollback(ann: User, heard: Heard) -> None:
+    with transaction.atomic():
+        with undone():
+            orders().bulk_create([Order(customer=ann) for _ in range(4)])
+        [kept] = orders().bulk_create([Order(customer=ann)])
+    numbered()
+    assert [data["pk"] for _, data in heard(CustomerTopic(pk=ann.pk))] == [kept.pk]
+
+
+@pytest.mark.usefixtures("many")
+def test_of_very_many_a_later_update_comes_later(ann: User, heard: Heard) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(publishing.errands, "ask", lambda using: None)
+        made = orders().bulk_create([Order(customer=ann) for _ in range(4)])
+        made[2].status = "paid"
+        made[2].save()
+    publishing.sweep()
+    assert types(heard(OrderTopic(pk=made[2].pk))) == ["created", "updated"]
+    assert types(heard(CustomerTopic(pk=ann.pk))) == [*["created"] * 4, "updated"]
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("method", ["topics", "data"])
+def test_a_fault_on_one_of_very_many_leaves_the_others_alone(
+    ann: User,
+    heard: Heard,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    right = getattr(OrderChanges, method)
+
+    def fail(self: OrderChanges, order: Order) -> Any:
+        if order.status == "bad":
+            raise ZeroDivisionError
+        return right(self, order)
+
+    monkeypatch.setattr(OrderChanges, method, fail)
+    orders().bulk_create([Order(customer=ann, status=s) for s in ("good", "bad", "better")])
+    numbered()
+    assert [d["status"] for _, d in heard(CustomerTopic(pk=ann.pk))] == ["good", "better"]
+    assert "could not tell" in caplog.text
+
+
+KILLED = """
+import os
+from django.contrib.auth.models import User
+from django_live.core import publishing
+from django_live.features.bulk import LiveQuerySet
+from tests.testapp.models import Order
+
+ann = User.objects.create(pk=1, username="ann")
+publishing.errands.ask = lambda using: os._exit(9)  # as kill -9 right after the commit
+LiveQuerySet(Order).bulk_create([Order(customer=ann) for _ in range(1200)])
+"""
+SWEPT = """
+from django_live.core.log import get_log
+from django_live.core.publishing import sweep
+from django_live.core.topics import as_topic
+count = sweep()
+events = get_log().read(as_topic("customers/1/orders"), 0, 9999, 10**9).events
+offsets = [event.offset for event in events]
+print(count, sweep(), len(offsets), offsets == list(range(offsets[0], offsets[0] + len(offsets))))
+"""
+
+
+def test_very_many_objects_of_a_process_that_died_after_its_commit_are_told_once(
+    each_server_database: ServerDatabase,
+) -> None:
+    with pytest.raises(Exception, match=": 9"):
+        each_server_database.python(KILLED)
+    count, again, kept, contiguous = each_server_database.python(SWEPT).split()
+    assert (count, again, kept, contiguous) == ("2400", "0", "1200", "True")

@@ -27,7 +27,7 @@ from django.utils.functional import cached_property
 
 from django_live import publish
 from django_live.core import outbox
-from django_live.features import changes
+from django_live.features import hearing
 from django_live.features.changes import Changes
 from django_live.models import PendingEvent
 from tests.testapp.live import CustomerTopic, OrderChanges, OrderTopic
@@ -815,7 +815,7 @@ def test_without_the_lock_the_last_event_would_tell_what_was_overwritten(
     order: Order, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control."""
-    monkeypatch.setattr(changes, "commits_by_itself", lambda connection: False)
+    monkeypatch.setattr(hearing, "commits_by_itself", lambda connection: False)
     assert told_of_two_savers(order, heard) == ["second", "first"]
 
 
@@ -920,7 +920,7 @@ def test_without_the_row_as_it_was_a_topic_that_was_left_would_hear_nothing(
     order: Order, ann: User, bob: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = Order.objects.get(pk=order.pk)
-    monkeypatch.setattr(changes.Changes, "_row_before", lambda *args, **kwargs: None)
+    monkeypatch.setattr(Changes, "_row_before", lambda *args, **kwargs: None)
     loaded.customer = bob
     loaded.save()
     assert heard(orders_of(ann)) == []

@@ -1,0 +1,1 @@
+"""An app whose table is written to by others: its changes are noted by PostgreSQL's triggers."""
