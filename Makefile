@@ -4,10 +4,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
+# make demo-cluster: Redis takes this port, and three web processes the next ones.
+CLUSTER_PORT ?= 8100
 # More arguments for pytest: make test PYTEST_ARGS="-k replay -x"
 PYTEST_ARGS ?=
 # Most tests wait for servers and browsers: twice as many at once as there are processors.
 WORKERS ?= 4
+
+# make soak SECONDS=3600 SOAK_ARGS="--seed 7"
+SECONDS ?= 600
+SOAK_ARGS ?=
 
 BIN := $(VENV)/bin
 # A chosen test is run alone, so that what it prints can be read.
@@ -16,6 +22,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(PYTEST_ARGS),,-n $(WORKERS) --dist load
 MADE := $(VENV)/.made
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
+CLUSTER_READY := $(VENV)/.cluster-ready
 CLIENT_READY := client/node_modules/.ready
 
 HAVE_NPM := $(shell command -v npm 2>/dev/null)
@@ -23,10 +30,10 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-client test-postgresql lint format docs client clean
+.PHONY: help demo demo-cluster test test-client test-postgresql test-mariadb lint format docs client clean soak bench
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12   another Python (3.11 or later)       PORT=8001   another port for the demo"
 	@echo "  LIVE_REQUIRE=all    a test that is left out is a failure"
@@ -48,13 +55,19 @@ $(DEMO_READY): pyproject.toml $(MADE)
 	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
 	@touch $@
 
+$(CLUSTER_READY): pyproject.toml $(DEMO_READY)
+	@echo "Installing what several processes need …"
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne,redis]' 'uvicorn[standard]' || { \
+	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
+	@touch $@
+
 $(DEV_READY): pyproject.toml $(MADE)
 	@echo "Installing django_live and the tools to work on it …"
 	@# Older pips do not know dependency groups.
 	@$(BIN)/python -m pip install --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[all]' --group dev || { \
 	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
-	@touch $@ $(DEMO_READY)
+	@touch $@ $(DEMO_READY) $(CLUSTER_READY)
 
 $(CLIENT_READY): client/package-lock.json
 	@echo "Installing the client's tools …"
@@ -72,18 +85,33 @@ demo: $(DEMO_READY) ## a live site with example data, ready to click
 	@echo
 	@$(BIN)/python manage.py runserver $(HOST):$(PORT)
 
+demo-cluster: $(CLUSTER_READY) ## the same as three processes behind nginx, with Redis
+	@exec $(BIN)/python -m example_project.cluster --host $(HOST) --port $(PORT) --base-port $(CLUSTER_PORT)
+
 test: $(DEV_READY) test-client ## run every test this machine can run, and name the others
 	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(PYTEST) $(PYTEST_ARGS)
 	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgresql)
+	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-mariadb)
 
-# The contracts once more: on SQLite they ran with everything else.
+# The contracts once more: on SQLite they ran with everything else. What is the same on any database,
+# because it stands on Redis, on memory or on a database of its own, is not repeated.
+ON_A_DATABASE := tests/contracts tests/stores tests/features -m "not any_database"
+
 test-postgresql: $(DEV_READY)
-	@if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("postgresql"))'; then \
-	  echo "Stores, outbox and changes on PostgreSQL …"; \
-	  LIVE_TEST_DATABASE=postgresql $(PYTEST) tests/contracts tests/stores tests/features; \
+	@$(call on_database,postgresql,PostgreSQL)
+
+test-mariadb: $(DEV_READY)
+	@$(call on_database,mariadb,MariaDB)
+
+# $(call on_database,name of the requirement,name for people)
+define on_database
+	if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("$(1)"))'; then \
+	  echo "Stores, outbox and changes on $(2) …"; \
+	  LIVE_TEST_DATABASE=$(1) $(PYTEST) $(ON_A_DATABASE); \
 	else case ",$$LIVE_REQUIRE," in \
-	  *,all,*|*,postgresql,*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no PostgreSQL"; exit 1;; \
-	  *) echo "Left out: stores, outbox and changes on PostgreSQL (there is none here)";; esac; fi
+	  *,all,*|*,$(1),*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no $(2)"; exit 1;; \
+	  *) echo "Left out: stores, outbox and changes on $(2) (there is none here)";; esac; fi
+endef
 
 ifdef HAVE_NPM
 test-client: $(CLIENT_READY)
@@ -95,6 +123,9 @@ test-client:
 	  *) echo "Left out: $(NPM_MISSING)";; esac
 endif
 
+soak: $(DEV_READY) ## random faults for SECONDS (600): nothing may be lost or doubled
+	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
+
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -105,6 +136,10 @@ lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors
 format: $(DEV_READY) ## put the Python code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+bench: $(DEV_READY) ## measure publishing and changes (minutes; the machine should be idle)
+	$(BIN)/python benchmarks/publish.py
+	$(BIN)/python benchmarks/changes.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -16,4 +16,8 @@ class DjangoLiveConfig(AppConfig):
         from . import checks, revocation  # noqa: F401  checks registers its own
 
         revocation.listen()
+        if apps.is_installed("rest_framework.authtoken"):
+            from .integrations import drf
+
+            drf.listen()
         autodiscover_modules("live")

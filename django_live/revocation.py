@@ -50,19 +50,19 @@ def listen() -> None:
 def _logged_out(request: Any, user: Any, **kwargs: Any) -> None:
     session_key = getattr(getattr(request, "session", None), "session_key", None)
     if session_key and user is not None:
-        _safely(lambda: control.sign_out(session_key), DEFAULT_DB_ALIAS)
+        safely(lambda: control.sign_out(session_key), DEFAULT_DB_ALIAS)
 
 
 def _user_saved(
     instance: Any, created: bool, using: str, update_fields: Any = None, **kwargs: Any
 ) -> None:
     if not created and not (update_fields is not None and set(update_fields) <= UNIMPORTANT):
-        _safely(lambda: control.recheck(user=instance, using=using), using)
+        safely(lambda: control.recheck(user=instance, using=using), using)
 
 
 def _user_deleted(instance: Any, using: str, **kwargs: Any) -> None:
     user_id = instance.pk
-    _safely(lambda: control.recheck(user=user_id, using=using), using)
+    safely(lambda: control.recheck(user=user_id, using=using), using)
 
 
 def _users_changed(
@@ -76,16 +76,16 @@ def _users_changed(
     if not action.startswith("post_"):
         return
     if not reverse:
-        _safely(lambda: control.recheck(user=instance, using=using), using)
+        safely(lambda: control.recheck(user=instance, using=using), using)
     elif pk_set is None or len(pk_set) > MOST_USERS:  # group.user_set.clear()
-        _safely(lambda: control.recheck(using=using), using)
+        safely(lambda: control.recheck(using=using), using)
     else:
         for pk in pk_set:
-            _safely(lambda pk=pk: control.recheck(user=pk, using=using), using)  # type: ignore[misc]
+            safely(lambda pk=pk: control.recheck(user=pk, using=using), using)  # type: ignore[misc]
 
 
 def _everybody(using: str, **kwargs: Any) -> None:
-    _safely(lambda: control.recheck(using=using), using)
+    safely(lambda: control.recheck(using=using), using)
 
 
 def _everybody_after(action: str, using: str, **kwargs: Any) -> None:
@@ -93,7 +93,8 @@ def _everybody_after(action: str, using: str, **kwargs: Any) -> None:
         _everybody(using)
 
 
-def _safely(command: Callable[[], None], using: str) -> None:
+def safely(command: Callable[[], None], using: str) -> None:
+    """Send a command; a fault is logged, and the caller's work goes on."""
     try:
         # A savepoint: a failing statement (the tables are not migrated yet) must not break the
         # caller's transaction on PostgreSQL.

@@ -10,6 +10,8 @@ EXAMPLE_ALLOWED_HOSTS   more host names, separated by commas
 EXAMPLE_SQLITE          path of the SQLite file
 EXAMPLE_DATABASE_NAME   name of a PostgreSQL database to use instead of SQLite, with
                         EXAMPLE_DATABASE_USER, _PASSWORD, _HOST and _PORT
+EXAMPLE_REDIS_URL       a Redis that holds the events and tells the processes of one another
+EXAMPLE_PROCESS         a name for this process, which its pages show
 ======================  =================================================================
 """
 
@@ -66,6 +68,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "example_project.orders.serving.served_by",
             ],
         },
     },
@@ -101,6 +104,16 @@ def database_from_environment() -> dict[str, Any]:
 DATABASES = {"default": database_from_environment()}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# One process needs neither. `make demo-cluster` has three.
+if redis_url := os.environ.get("EXAMPLE_REDIS_URL"):
+    DJANGO_LIVE = {"STORE": "redis", "REDIS_URL": redis_url}
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [redis_url]},
+        },
+    }
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

@@ -48,7 +48,8 @@ def new_server_database(tmp_path: Path) -> Iterator[NewDatabase]:
 def each_server_database(
     request: pytest.FixtureRequest, new_server_database: NewDatabase
 ) -> ServerDatabase:
-    """The test runs once on each database, each time with a new one."""
+    """The test runs once on each of these databases, each time with a new one. What depends on the
+    database more than a server does runs on all of them (`tests/chaos/`)."""
     return new_server_database(cast(Engine, request.param))
 
 
@@ -83,6 +84,15 @@ def own_redis() -> Iterator[RedisServer]:
     require("redis-server")
     with RedisServer() as server:
         yield server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of what is not repeated on each database."""
+    config.addinivalue_line(
+        "markers",
+        "any_database: makes the databases it needs, or needs none: the same whatever "
+        "LIVE_TEST_DATABASE says",
+    )
 
 
 def pytest_sessionfinish() -> None:

@@ -1,11 +1,13 @@
 """Settings of the tests' own small site. The environment chooses what a run stands on.
 
 ========================  ========================================================================
-LIVE_TEST_DATABASE        `sqlite` (the default: a file, so that threads and processes see it) or
-                          `postgresql`
+LIVE_TEST_DATABASE        `sqlite` (the default: a file, so that threads and processes see it),
+                          `sqlite-journal` (the same as Django makes it: a rollback journal instead
+                          of WAL), `postgresql` or `mariadb`
 LIVE_TEST_DATABASE_NAME   the database's name, or the SQLite file's path: for server processes that
                           share a database (`support/databases.py` sets it)
 LIVE_TEST_POSTGRES        the PostgreSQL server, postgresql://user:password@host:port/database
+LIVE_TEST_MARIADB         the MariaDB server, mysql://user:password@host:port/
 LIVE_TEST_LAYER           a Redis URL: processes hear each other through it; without it there is no
                           channel layer
 LIVE_TEST_DJANGO_LIVE     JSON: the dict DJANGO_LIVE, for server processes
@@ -19,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.mariadb_url import MariadbServer
 from tests.support.postgres_url import PostgresServer
 
 TESTS_DIR = Path(__file__).resolve().parent
@@ -85,6 +88,12 @@ def sqlite_database() -> dict[str, Any]:
     }
 
 
+def sqlite_database_with_a_journal() -> dict[str, Any]:
+    """A file as Django makes it when nothing is set: a rollback journal, deferred transactions. Only
+    the time that writers wait is longer, so that a test fails for one reason only."""
+    return {**sqlite_database(), "OPTIONS": {"timeout": 20}}
+
+
 def postgresql_database() -> dict[str, Any]:
     """On the server that LIVE_TEST_POSTGRES names, or the usual one of this machine."""
     server = PostgresServer.from_environment()
@@ -99,9 +108,24 @@ def postgresql_database() -> dict[str, Any]:
     }
 
 
+def mariadb_database() -> dict[str, Any]:
+    """On the server that LIVE_TEST_MARIADB names, or the usual one of this machine."""
+    server = MariadbServer.from_environment()
+    name = os.environ.get("LIVE_TEST_DATABASE_NAME", "")
+    return {
+        **server.django_settings(name),
+        "TEST": {"NAME": f"test_django_live_{os.getpid()}", "CHARSET": "utf8mb4"},
+    }
+
+
 def chosen_database() -> dict[str, Any]:
     """What LIVE_TEST_DATABASE asks for."""
-    choices = {"sqlite": sqlite_database, "postgresql": postgresql_database}
+    choices = {
+        "sqlite": sqlite_database,
+        "sqlite-journal": sqlite_database_with_a_journal,
+        "postgresql": postgresql_database,
+        "mariadb": mariadb_database,
+    }
     return choices[os.environ.get("LIVE_TEST_DATABASE", "sqlite")]()
 
 

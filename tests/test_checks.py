@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
 from django_live import History, Topic
-from django_live.checks import check_application, check_settings, check_topics, check_urls
+from django_live.checks import (
+    check_application,
+    check_autocommit,
+    check_layer,
+    check_processes,
+    check_runserver,
+    check_settings,
+    check_sqlite,
+    check_topics,
+    check_urls,
+)
 from django_live.core.topics import registry
 
 
@@ -124,3 +138,142 @@ def test_w002_daphne_without_an_application(settings: Any) -> None:
     assert check_application(None) == []
     settings.ASGI_APPLICATION = None
     assert ids(check_application(None)) == ["W002"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "apps", "found"),
+    [
+        (["manage.py", "runserver"], [], ["W009"]),
+        (["manage.py", "runserver", "8001"], ["daphne"], []),
+        (["manage.py", "check"], [], []),
+        (["manage.py"], [], []),
+    ],
+)
+def test_w009_a_runserver_that_cannot_stream(
+    argv: list[str], apps: list[str], found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    provider = "daphne" if apps else "django.contrib.staticfiles"
+    monkeypatch.setattr("django_live.checks.get_commands", lambda: {"runserver": provider})
+    assert ids(check_runserver(None)) == found
+
+
+def use_databases(monkeypatch: pytest.MonkeyPatch, databases: dict[str, Any]) -> None:
+    """`override_settings` warns that connections that exist do not follow; the checks ask none."""
+    monkeypatch.setattr(django_settings, "DATABASES", databases)
+
+
+@pytest.mark.parametrize(("database", "found"), [({}, []), ({"AUTOCOMMIT": False}, ["W004"])])
+def test_w004_autocommit_off(
+    database: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_databases(monkeypatch, {"default": {**django_settings.DATABASES["default"], **database}})
+    assert ids(check_autocommit(None)) == found
+
+
+GOOD = {
+    "init_command": "PRAGMA journal_mode=WAL;",
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (GOOD, []),
+        ({**GOOD, "timeout": 5}, ["timeout"]),
+        ({**GOOD, "transaction_mode": "DEFERRED"}, ["IMMEDIATE"]),
+        ({**GOOD, "init_command": "PRAGMA synchronous=NORMAL;"}, ["WAL"]),
+        ({}, ["WAL", "IMMEDIATE", "timeout"]),
+    ],
+)
+def test_w005_sqlite_as_it_comes(
+    options: dict[str, Any], missing: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": tmp_path / "db.sqlite3",
+        "OPTIONS": options,
+    }
+    use_databases(monkeypatch, {"default": database})
+    messages = check_sqlite(None)
+    assert ids(messages) == ["W005"] * bool(missing)
+    for word in missing:
+        assert word in messages[0].msg
+    with override_settings(DJANGO_LIVE={"STORE": "redis", "REDIS_URL": "redis://localhost"}):
+        assert check_sqlite(None) == []
+    use_databases(monkeypatch, {"default": {**database, "NAME": ":memory:"}})
+    assert check_sqlite(None) == []
+    use_databases(
+        monkeypatch, {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}}
+    )
+    assert check_sqlite(None) == []
+
+
+def test_w005_a_file_that_is_in_wal_mode_already_needs_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "db.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE one (id)")
+    options = {name: value for name, value in GOOD.items() if name != "init_command"}
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": options}
+    use_databases(monkeypatch, {"default": database})
+    assert check_sqlite(None) == []
+
+
+PUBSUB = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}
+IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+REDIS = {"STORE": "redis", "REDIS_URL": "redis://localhost"}
+
+
+@pytest.mark.parametrize(
+    ("live", "layers", "found"),
+    [
+        ({}, {}, []),
+        ({}, {"default": PUBSUB}, []),
+        ({}, {"default": IN_MEMORY}, ["W007"]),
+        ({"CHANNEL_LAYER": "live"}, {"default": IN_MEMORY, "live": PUBSUB}, []),
+        (REDIS, {"default": PUBSUB}, []),
+        (REDIS, {}, ["W007"]),
+        ({"STORE": "memory"}, {}, ["W006"]),
+    ],
+)
+def test_w006_and_w007_what_only_one_process_hears(
+    live: dict[str, str], layers: dict[str, Any], found: list[str]
+) -> None:
+    with override_settings(DJANGO_LIVE=live, CHANNEL_LAYERS=layers):
+        assert ids(check_processes(None)) == found
+
+
+@pytest.mark.parametrize("is_deployed", [True, False])
+def test_some_are_for_sites_that_other_people_use(is_deployed: bool) -> None:
+    with override_settings(DJANGO_LIVE={"STORE": "memory"}):
+        found = run_checks(tags=["django_live"], include_deployment_checks=is_deployed)
+    assert ids(found) == ["W006"] * is_deployed
+
+
+CORE = "channels_redis.core.RedisChannelLayer"
+
+
+@pytest.mark.parametrize(
+    ("layer", "found"),
+    [
+        ({}, []),
+        ({"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}, []),
+        ({"BACKEND": CORE}, ["W008"]),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": ["redis://here:6379"]}}, ["W008"]),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": [("here", 6379)]}}, ["W008"]),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": ["redis://here?socket_timeout=15"]}}, []),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": [{"address": "x", "socket_timeout": 5}]}}, ["W008"]),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": [{"address": "x", "socket_timeout": 15}]}}, []),
+        ({"BACKEND": CORE, "CONFIG": {"hosts": [{"address": "x", "socket_timeout": None}]}}, []),
+    ],
+)
+def test_w008_a_layer_that_times_out_while_it_waits(
+    layer: dict[str, Any], found: list[str]
+) -> None:
+    with override_settings(DJANGO_LIVE={}, CHANNEL_LAYERS={"default": layer} if layer else {}):
+        assert ids(check_layer(None)) == found

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,20 +17,21 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils.translation import gettext_lazy
 
-from django_live import History, Topic, apublish, publish
+from django_live import Topic, apublish, apublish_many, publish, publish_many
 from django_live.core import bus, publishing
 from django_live.core.background import BackgroundLoop
 from django_live.core.events import Event
 from django_live.core.log import get_log
 from django_live.core.outbox import get_outbox
 from django_live.core.publishing import observed_by, sweep
-from django_live.core.topics import as_topic, registry
+from django_live.core.topics import as_topic
 from django_live.exceptions import InvalidEvent, InvalidTopic, StoreError, UnknownTopic
 from django_live.models import PendingEvent, StoredEvent
 from tests.conftest import NewDatabase
-from tests.testapp.live import EphemeralTopic, OpenTopic, OrderTopic
+from tests.testapp.live import BoxedTopic, EphemeralTopic, OpenTopic, OrderTopic
 from tests.testapp.models import Order
 
 if TYPE_CHECKING:
@@ -262,21 +263,6 @@ def test_outside_a_transaction_it_changes_nothing(sent: Sent) -> None:
 # -- the outbox ------------------------------------------------------------------------------------
 
 
-class BoxedTopic(Topic):
-    """In the caller's transaction whatever the store; declared by the fixture ``boxed``."""
-
-    pattern = "boxed/<slug:slug>"
-    history = History()
-    outbox = True
-
-
-@pytest.fixture(scope="module", autouse=True)
-def declared() -> Iterator[None]:
-    """What this module declares is forgotten after it."""
-    yield
-    registry._classes.pop(BoxedTopic.pattern, None)
-
-
 BOXED = BoxedTopic(slug="a")
 
 
@@ -362,7 +348,7 @@ def test_without_robust_hooks_the_request_would_fail(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the database went away")
 
-    monkeypatch.setattr(type(get_outbox()), "number", fail)
+    monkeypatch.setattr(publishing.Commit, "number", fail)
     client = Client(raise_request_exception=False)
     client.force_login(order.customer)
     assert client.post(f"/orders/{order.pk}/change/", {"status": "paid"}).status_code == 500
@@ -416,7 +402,7 @@ def test_a_layer_that_hangs_costs_a_bounded_wait_and_no_memory(
     assert kept() == [0, 1, 2, 3, 4]
     assert caplog.text.count("were not sent over the channel layer") == 5
     own.flush(timeout=10)
-    assert not own._unfinished
+    assert not own._own.unfinished
     # What is sent next comes after the cancelled sends have let go: they take turns.
     own.submit(asyncio.sleep(0)).result(timeout=10)
     assert layer.waiting == 0
@@ -468,7 +454,7 @@ for _ in range(100_000):
         {float("nan"): 1},
         {1, 2},
         object(),
-        b"bytes",
+        {"x": b"bytes"},
         "\ud800",
         {"\udfff": 1},
         CYCLE,
@@ -639,6 +625,7 @@ def test_many_events_in_one_transaction_cost_no_more_each() -> None:
 
     cost(100)
     few, many = cost(2_500), cost(10_000)
+    assert publishing.errands.flush(60)
     assert len(kept()) == 12_600
     assert not PendingEvent.objects.exists()
     for phase in (0, 1):
@@ -708,3 +695,110 @@ def test_an_event_of_a_process_that_died_after_its_commit_is_sent_by_another(
         "print(sweep(), [e.data for e in get_log().read(as_topic('open/a'), 0, 9, 999).events])"
     )
     assert printed.strip() == "1 ['\"survives\"']"
+
+
+# -- publish_many ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["database", "memory", "redis"])
+def each_store(request: pytest.FixtureRequest, settings: Any) -> None:
+    """On each store, one in a Redis of the test's own among them."""
+    settings.DJANGO_LIVE = {"STORE": request.param}
+    if request.param == "redis":
+        url = request.getfixturevalue("own_redis").url
+        settings.DJANGO_LIVE = {"STORE": "redis", "REDIS_URL": url}
+
+
+@pytest.mark.usefixtures("each_store")
+@pytest.mark.parametrize("inside", [True, False], ids=["in a transaction", "alone"])
+def test_many_events_keep_their_order(sent: Sent, inside: bool) -> None:
+    items: list[Any] = [(f"open/t{n % 3}", "said", n) for n in range(30)]
+    items += [(EPHEMERAL, "said"), {"topic": "open/t0", "type": "said", "data": "last"}]
+    with transaction.atomic() if inside else nullcontext():
+        publish_many(iter(items))
+        assert inside != bool(sent)
+    for n in range(3):
+        own = [*range(n, 30, 3), *(["last"] if n == 0 else [])]
+        assert kept(f"open/t{n}") == own
+        assert [data for topic, data in sent if topic == f"open/t{n}"] == own
+    assert ("ephemeral/a", None) in sent
+
+
+@pytest.mark.usefixtures("each_store")
+def test_many_events_are_gone_after_a_rollback(sent: Sent) -> None:
+    with undone():
+        publish_many([(TOPIC, "said", n) for n in range(5)])
+    assert (sent, kept()) == ([], [])
+
+
+@pytest.mark.usefixtures("each_store")
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (("nowhere/a", "said"), UnknownTopic),
+        ((TOPIC, "reset"), InvalidEvent),
+        ((TOPIC, "said", object()), InvalidEvent),
+        ("open/a", InvalidEvent),
+        ((TOPIC,), TypeError),
+        ({"topic": TOPIC, "type": "said", "on_commit": False}, TypeError),
+    ],
+)
+def test_of_many_events_one_that_is_wrong_publishes_nothing(
+    sent: Sent, wrong: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        publish_many([(TOPIC, "said", 1), wrong, (TOPIC, "said", 2)])
+    assert (sent, kept()) == ([], [])
+
+
+@pytest.mark.usefixtures("each_store")
+def test_many_events_may_have_keys() -> None:
+    items = [
+        {"topic": TOPIC, "type": "said", "data": n, "idempotency_key": f"k{n % 3}"}
+        for n in range(6)
+    ]
+    publish_many(items)
+    publish_many(items)
+    assert kept() == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("each_store")
+def test_nothing_at_all_may_be_published(sent: Sent) -> None:
+    publish_many([])
+    assert sent == []
+
+
+@pytest.mark.usefixtures("each_store")
+def test_many_events_from_a_coroutine() -> None:
+    async def work() -> None:
+        with pytest.raises(RuntimeError, match="apublish_many"):
+            publish_many([(TOPIC, "said", 1)])
+        await apublish_many((TOPIC, "said", n) for n in range(3))
+
+    async_to_sync(work)()
+    assert kept() == [0, 1, 2]
+
+
+def test_many_events_in_a_transaction_are_one_statement() -> None:
+    publish(TOPIC, "said", 0)
+    with transaction.atomic(), CaptureQueriesContext(connection) as captured:
+        publish_many([(TOPIC, "said", n) for n in range(1, 500)])
+    written = [q["sql"] for q in captured.captured_queries if q["sql"].startswith("INSERT")]
+    assert len(written) == 1
+    assert kept() == list(range(500))
+
+
+def test_a_layer_that_hangs_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = StuckLayer()
+    own = BackgroundLoop()
+    monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
+    monkeypatch.setattr(publishing, "background", own)
+    monkeypatch.setattr(publishing, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(publishing, "MESSAGES_AT_ONCE", 2)
+    began = time.monotonic()
+    publish_many([(f"open/t{n}", "said", n) for n in range(40)])
+    assert time.monotonic() - began < 3  # 20 times the wait would be 6 seconds
+    assert caplog.text.count("were not sent over the channel layer") == 20
+    own.flush(timeout=10)

@@ -20,7 +20,8 @@ from django_live import History, Topic, Viewer, live_position
 from django_live.core.events import Position, place_text
 from django_live.core.topics import as_topic, registry
 from django_live.exceptions import InvalidTopic, UnknownTopic
-from django_live.transports.requests import Plan, Refused, plan_of, user_of_session, viewer_of
+from django_live.transports.authentication import user_of_session
+from django_live.transports.requests import Plan, Refused, plan_of, viewer_of
 from django_live.transports.sse import events
 from tests.testapp.live import OpenTopic, OrderTopic
 from tests.testapp.models import Order

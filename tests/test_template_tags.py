@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.staticfiles import finders
+from django.core.paginator import Paginator
 from django.http import HttpRequest
-from django.template import Context, Template, TemplateSyntaxError, engines
+from django.template import Context, Engine, Template, TemplateSyntaxError, engines
 from django.test import RequestFactory
+from django.utils import translation
+from django.utils.functional import SimpleLazyObject
 
-from django_live import History, Topic
+from django_live import History, Topic, live_due, live_position
 from django_live.core.topics import registry
 from django_live.exceptions import InvalidTopic, UnknownTopic
 from tests.testapp.live import CustomerTopic, EphemeralTopic, OpenTopic, OrderTopic
+from tests.testapp.models import Place, Restaurant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,6 +195,249 @@ def test_a_block_that_is_written_wrongly_is_a_syntax_error(source: str) -> None:
         render(source)
 
 
+# -- live_list -------------------------------------------------------------------------------------
+
+LIST = (
+    "<table><tbody>{% live_list rows topics='open/a' as row %}"
+    "<tr><td>{{ forloop.counter }}</td><td>{{ row.name }}</td></tr>"
+    "{% empty %}<tr><td>none</td></tr>{% endlive_list %}</tbody></table>"
+)
+
+
+def places(*names: str) -> list[Place]:
+    return [Place(pk=number, name=name) for number, name in enumerate(names, 1)]
+
+
+def keys(html: str) -> list[str | None]:
+    return [a["data-live-key"] for _, a in Elements(html).found if "data-live-key" in a]
+
+
+def test_a_list_is_a_loop_whose_rows_have_keys() -> None:
+    html = render(LIST, rows=places("<b>", "y"))
+    assert '<tr data-live-key="place-1"><td>1</td><td>&lt;b&gt;</td></tr>' in html
+    assert keys(html) == ["place-1", "place-2"]
+
+
+def test_the_lists_own_element_may_stand_in_a_table_and_comes_last() -> None:
+    html = render(LIST, rows=places("x"))
+    assert html.endswith("</tr><template" + html.rpartition("<template")[2])
+    assert html.endswith("></template></tbody></table>")
+    [attributes] = [a for tag, a in Elements(html).found if tag == "template"]
+    assert attributes.pop("data-cursor")
+    assert str(attributes.pop("id")).startswith("live-")
+    assert attributes == {"topics": "open%2Fa", "data-transport": "sse"}
+
+
+@pytest.mark.parametrize("rows", [[], None, Place.objects.none()])
+def test_an_empty_list_shows_its_empty_part_and_is_live(rows: Any) -> None:
+    html = render(LIST, rows=rows)
+    assert "<tr><td>none</td></tr><template" in html
+    assert keys(html) == []
+
+
+def test_a_queryset_is_read_once_and_after_the_position(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    Place.objects.bulk_create(places("x", "y"))
+    render(LIST, rows=[])
+    with django_assert_num_queries(2) as queries:
+        html = render(LIST, rows=Place.objects.order_by("-pk"))
+    assert keys(html) == ["place-2", "place-1"]
+    assert "testapp_place" in queries[1]["sql"]
+
+
+def test_a_page_of_a_paginator_is_a_list() -> None:
+    Place.objects.bulk_create(places(*"abcde"))
+    page = Paginator(Place.objects.order_by("pk"), 2).get_page(2)
+    assert keys(render(LIST, rows=page)) == ["place-3", "place-4"]
+
+
+def test_options_are_those_of_a_refresh() -> None:
+    html = render(
+        "{% live_list rows topics=both id='my-list' debounce=50 jitter=9 as row %}{% endlive_list %}",
+        rows=[],
+        both=[OpenTopic(slug="a"), "open/b"],
+    )
+    [(_, attributes)] = Elements(html).found
+    assert attributes["id"] == "my-list"
+    assert attributes["topics"] == "open%2Fa open%2Fb"
+    assert (attributes["debounce"], attributes["jitter"]) == ("50", "9")
+
+
+def test_a_list_inside_of_a_refresh_needs_no_topics() -> None:
+    rows = "{% live_list rows as row %}<li>{{ row }}</li>{% endlive_list %}"
+    html = render(
+        f"{{% live_refresh 'open/a' %}}<ul>{rows}</ul>{{% endlive_refresh %}}", rows=places("x")
+    )
+    assert keys(html) == ["place-1"]
+    assert "<template" not in html
+    with pytest.raises(TemplateSyntaxError, match="is not live"):
+        render(f"{{% live_refresh 'open/a' %}}{{% endlive_refresh %}}{rows}", rows=[])
+
+
+def test_a_list_in_an_included_template_knows_of_the_refresh_around_it() -> None:
+    part = Template("{% load live %}{% live_list rows as row %}<li></li>{% endlive_list %}")
+    html = render(
+        "{% live_refresh 'open/a' %}{% include part with rows=rows only %}{% endlive_refresh %}",
+        rows=places("x"),
+        part=part,
+    )
+    assert keys(html) == ["place-1"]
+
+
+def test_lists_inside_of_rows_have_keys_of_their_own() -> None:
+    html = render(
+        "{% live_list groups topics='open/a' key=group.0 as group %}<li>{{ forloop.counter }}<ul>"
+        "{% live_list group.1 as row %}<li>{{ forloop.parentloop.counter }}</li>{% endlive_list %}"
+        "</ul></li>{% endlive_list %}",
+        groups=[("a", places("x")), ("b", places("x", "y"))],
+    )
+    assert keys(html) == ["a", "place-1", "b", "place-1", "place-2"]
+    assert '<li data-live-key="b">2<ul>' in html
+    assert '<li data-live-key="place-2">2</li>' in html
+
+
+def test_other_rows_say_what_they_are_known_by() -> None:
+    source = "{% live_list rows topics='open/a' key=row.sku as row %}<li></li>{% endlive_list %}"
+    assert keys(render(source, rows=[{"sku": HOSTILE}, {"sku": 0}])) == [HOSTILE, "0"]
+
+
+def test_a_row_that_is_there_twice_is_two_rows() -> None:
+    row = places("x")
+    assert keys(render(LIST, rows=row * 3)) == ["place-1", "place-1~2", "place-1~3"]
+
+
+def test_rows_of_two_models_are_not_mixed_up() -> None:
+    html = render(LIST, rows=[Place(pk=1), Restaurant(pk=1)])
+    assert keys(html) == ["place-1", "restaurant-1"]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("\n  <!-- a <b> -->\n<li class='x'>", "<li data-live-key=\"place-1\" class='x'>"),
+        ("<x-row/>", '<x-row data-live-key="place-1"/>'),
+        ("<li>", '<li data-live-key="place-1">'),
+    ],
+)
+def test_the_key_goes_to_the_rows_element(row: str, expected: str) -> None:
+    source = "{% live_list rows topics='open/a' as row %}" + row + "{% endlive_list %}"
+    assert expected in render(source, rows=places("x"))
+
+
+def test_a_row_may_decide_to_be_nothing() -> None:
+    source = (
+        "{% live_list rows topics='open/a' as row %}"
+        "{% if row.name == 'y' %}<li></li>{% endif %}{% endlive_list %}"
+    )
+    assert keys(render(source, rows=places("x", "y"))) == ["place-2"]
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize("rows", [[{"name": "x"}], [Place(name="unsaved")], ["text"]])
+def test_rows_without_a_key_are_an_error(rows: Any, debug: bool) -> None:
+    engine = Engine(debug=debug, libraries={"live": "django_live.templatetags.live"})
+    template = engine.from_string("{% load live %}" + LIST)
+    with pytest.raises(TemplateSyntaxError, match="Add key="):
+        template.render(Context({"rows": rows}))
+
+
+def test_a_row_that_is_no_element_is_an_error() -> None:
+    source = "{% live_list rows topics='open/a' as row %}{{ row.name }}<br>{% endlive_list %}"
+    with pytest.raises(TemplateSyntaxError, match=r"has to be one element.*'x<br>'"):
+        render(source, rows=places("x"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% live_list %}{% endlive_list %}",
+        "{% live_list rows %}{% endlive_list %}",
+        "{% live_list as row %}{% endlive_list %}",
+        "{% live_list rows other topics='open/a' as row %}{% endlive_list %}",
+        "{% live_list rows topics='open/a' as 1 %}{% endlive_list %}",
+        "{% live_list rows topics='open/a' as row more %}{% endlive_list %}",
+        "{% live_list rows topic='open/a' as row %}{% endlive_list %}",
+        "{% live_list rows id='x' as row %}{% endlive_list %}",
+        "{% live_list rows topics='open/a' as row %}",
+        "{% live_list rows topics='open/a' as row %}{% empty %}{% empty %}{% endlive_list %}",
+    ],
+)
+def test_a_list_that_is_written_wrongly_is_a_syntax_error(source: str) -> None:
+    with pytest.raises(TemplateSyntaxError):
+        render(source, rows=[])
+
+
+@pytest.mark.parametrize("wrong", [None, "", 42])
+def test_a_list_without_a_topic_is_a_syntax_error(wrong: Any) -> None:
+    source = "{% live_list rows topics=wrong as row %}{% endlive_list %}"
+    with pytest.raises(TemplateSyntaxError, match="topic"):
+        render(source, rows=[], wrong=wrong)
+
+
+def test_cached_fragments_show_what_they_show_and_ids_that_are_given_stay(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    source = (
+        "{% load cache %}{% cache 60 test_template_tags %}"
+        "{% live_refresh 'open/a' id='cached' %}{{ text }}{% endlive_refresh %}{% endcache %}"
+        "{% live_refresh 'open/a' id='fresh' %}{{ text }}{% endlive_refresh %}"
+    )
+    render(source, text="one")
+    html = render(source, text="two")
+    assert [a["id"] for _, a in Elements(html).found] == ["cached", "fresh"]
+    assert ">one</live-refresh>" in html
+    assert ">two</live-refresh>" in html
+
+
+@pytest.mark.parametrize("place", ["view", "page"])
+@pytest.mark.django_db(transaction=True)
+def test_an_async_view_reads_positions_and_rows_where_it_may(place: str) -> None:
+    """Both ways of the documentation: everything read before render(), or render() in a thread."""
+    Place.objects.bulk_create(places("x"))
+    request = RequestFactory().get("/")
+
+    async def view() -> str:
+        if place == "page":
+            return await sync_to_async(render)(LIST, request, rows=Place.objects.all())
+        await sync_to_async(live_position)(request, "open/a")
+        return render(LIST, request, rows=[row async for row in Place.objects.all()])
+
+    html = async_to_sync(view)()
+    assert keys(html) == ["place-1"]
+    [attributes] = [a for tag, a in Elements(html).found if tag == "template"]
+    assert attributes["data-cursor"]
+
+
+# -- live_due --------------------------------------------------------------------------------------
+
+
+def test_a_page_needs_all_of_its_parts() -> None:
+    assert live_due(RequestFactory().get("/"))
+    assert live_due(RequestFactory().get("/"), "orders")
+
+
+@pytest.mark.parametrize(
+    ("header", "due"),
+    [
+        ("orders", True),
+        ("a,orders,b", True),
+        ("a, orders", True),
+        ("order", False),
+        ("", False),
+        (quote(HOSTILE, safe=""), False),
+    ],
+)
+def test_a_refresh_needs_what_it_asks_for(header: str, due: bool) -> None:
+    request = RequestFactory().get("/", headers={"X-Live-Refresh": header})
+    assert live_due(request, "totals", "orders") is due
+    assert not live_due(request)
+
+
+def test_any_id_can_be_asked_for() -> None:
+    request = RequestFactory().get("/", headers={"X-Live-Refresh": quote(HOSTILE, safe="")})
+    assert live_due(request, HOSTILE)
+
+
 # -- escaping --------------------------------------------------------------------------------------
 
 
@@ -277,6 +527,7 @@ def test_the_client_is_a_script_that_knows_the_address() -> None:
     assert attributes == {
         "src": "/static/django_live/live.js",
         "data-events": "/live/events/",
+        "data-more": "/static/django_live/live-more.js",
         "defer": None,
     }
 
@@ -319,5 +570,56 @@ def test_a_site_without_the_addresses_is_told_what_to_add(settings: Any) -> None
         render("{% live_client %}")
 
 
-def test_the_script_is_where_the_tag_says() -> None:
-    assert finders.find("django_live/live.js")
+def test_the_scripts_and_the_style_sheet_are_where_the_tags_say() -> None:
+    for name in ("live.js", "live-more.js", "live-status.css"):
+        assert finders.find(f"django_live/{name}")
+
+
+def shared(
+    source: str = "{% live_client %}", session_key: str | None = "session-1", user: Any = None
+) -> Any:
+    request: Any = RequestFactory().get("/")
+    request.session = SessionStore(session_key)
+    if user is not None:
+        request.user = user
+    return Elements(render(source, request)).found[0][1].get("data-share")
+
+
+def test_pages_of_one_session_share_a_connection_and_others_do_not() -> None:
+    keys = [shared(), shared(session_key="session-2"), shared(session_key=None)]
+    keys += [shared(user=User(pk=1)), shared(user=User(pk=2))]
+    assert all(keys)
+    assert len(set(keys)) == len(keys)
+    assert shared() == shared()
+    assert "session-1" not in shared()
+
+
+def test_who_shares_may_be_chosen_or_nobody() -> None:
+    assert shared("{% live_client share=False %}") is None
+    assert shared("{% live_client share='' %}") is None
+    assert shared("{% live_client share='anna' %}") == shared("{% live_client share='anna' %}")
+    assert shared("{% live_client share='anna' %}") != shared("{% live_client share='bert' %}")
+
+
+def test_to_know_who_shares_neither_session_nor_user_is_read(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    request: Any = RequestFactory().get("/")
+    request.session = SessionStore("session-1")
+    request.user = SimpleLazyObject(lambda: pytest.fail("the user was read"))
+    with django_assert_num_queries(0):
+        assert "data-share" in render("{% live_client %}", request)
+    assert not request.session.accessed
+
+
+def test_the_status_speaks_the_readers_language_and_brings_its_style_sheet() -> None:
+    link, status = elements("{% live_status %}")
+    assert link[1] == {"rel": "stylesheet", "href": "/static/django_live/live-status.css"}
+    assert status[0] == "live-status"
+    assert status[1]["role"] == "status"
+    assert status[1]["aria-live"] == "polite"
+    assert status[1]["data-text-stale"] == "Connection lost. Trying to reconnect …"
+    with translation.override("de"):
+        german = elements("{% live_status %}")[1][1]
+    assert german["data-text-stale"] == "Verbindung verloren. Neuer Versuch läuft …"
+    assert german["data-text-stopped"] != status[1]["data-text-stopped"]

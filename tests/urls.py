@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.staticfiles.views import serve
 from django.urls import include, path
 
 urlpatterns = [
@@ -14,4 +15,6 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("live/", include("django_live.urls")),
     path("admin/", admin.site.urls),
+    # For browsers: of the servers that tests start, none but runserver does it by itself.
+    path("static/<path:path>", serve, {"insecure": True}),
 ]

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.timeout(120)
 PAGES = [page for page in pages() if page.name != "README.md"]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"python", "html+django", "sh", "text", "nginx", "js", "css", "{toctree}", "diff"}
+LANGUAGES |= {"ini", "yaml", "json"}  # see test_deploy_guide.py
 START = """
 import django
 django.setup()
@@ -191,7 +192,10 @@ def test_templates_render(block: Block, project: Path) -> None:
         from django.template.loader import render_to_string
         from django.test import RequestFactory
         from orders.live import OrderTopic
+        from django.core.paginator import Paginator
+        page = Paginator(Order.objects.order_by("pk"), 20).get_page(1)
         context = {{"topic": OrderTopic(pk=42), "order": Order.objects.get(pk=42)}}
+        context |= {{"page_obj": page, "paginator": page.paginator}}
         html = render_to_string("page.html", context, RequestFactory().get("/orders/42/"))
         assert 'data-cursor="' in html and "django_live/live.js" in html, html
     """

@@ -11,6 +11,7 @@ from django_live import History, Topic, publish
 from django_live.conf import LiveSettings
 from django_live.core import topics
 from django_live.core.events import RESERVED_TYPES
+from django_live.transports.conversation import CLOSE_CODES
 from django_live.transports.requests import MESSAGES
 from tests.docs.markdown import ROOT, code, table
 
@@ -72,29 +73,54 @@ def test_settings() -> None:
 
 
 def test_checks() -> None:
-    documented = {code(row[0])[0] for row in table(REFERENCE / "checks.md", "System checks")}
+    rows = table(REFERENCE / "checks.md", "System checks")
+    documented = {code(row[0])[0] for row in rows}
+    assert len(documented) == len(rows), "a number belongs to one check"
     used = set(re.findall(r'id="(django_live\.\w+)"', (PACKAGE / "checks.py").read_text()))
     assert documented == used
 
 
 def test_refusals_and_stream_errors() -> None:
-    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
-    refusals = set().union(*(literal_arguments(tree, {"Refusal"}, 0) for tree in trees))
-    assert refusals <= MESSAGES.keys()
-    errors = set().union(*(literal_arguments(tree, {"error", "end"}, 1) for tree in trees))
+    trees = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    refusals = set().union(*(literal_arguments(tree, {"Refusal"}, 0) for tree in trees.values()))
+    errors = set().union(*(literal_arguments(tree, {"error", "end"}, 1) for tree in trees.values()))
+    of_messages = {"Refusal", "refusal", "BadAction"}
+    inbound = {"inbound", "actions", "conversation", "uplink", "websocket", "handshake"}
+    said = set().union(*(literal_arguments(trees[name], of_messages, 0) for name in inbound))
+    # An expression, not an argument of its own.
+    said |= {"timeout", "busy", "rejected"}
+    assert refusals | said <= MESSAGES.keys() | {"rejected"}
     answers = {
         name for row in table(PROTOCOL, "Answers that are not a stream") for name in code(row[1])
     }
     frames = {code(row[0])[0] for row in table(PROTOCOL, "Codes of a stream-error")}
+    on_sockets = {code(row[0])[0] for row in table(PROTOCOL, "Codes of a WebSocket")}
+    uplink = {name for row in table(PROTOCOL, "The uplink") for name in code(row[1])}
+    uplink -= {"Retry-After"}
     whole = {"no-topics", "malformed-request", "cross-site", "method-not-allowed", "no-streaming"}
-    assert answers == refusals
-    assert frames == (refusals - whole) | errors
+    whole |= {"upgrade-required"}
+    handshake = {"unknown-version", "refused"}
+    messages = said - whole - handshake - {"csrf-failed", "malformed-topic"}
+    assert answers == refusals - messages - handshake - {"csrf-failed"} | {
+        "forbidden",
+        "unavailable",
+    }
+    assert frames == (answers - whole) | errors
+    assert on_sockets == messages | handshake
+    assert uplink == messages | {
+        "malformed-topic",
+        "malformed-request",
+        "cross-site",
+        "csrf-failed",
+        "method-not-allowed",
+    }
 
 
 def test_statuses() -> None:
     text = (PACKAGE / "transports/requests.py").read_text()
     text += (PACKAGE / "transports/sse.py").read_text()
     text += (PACKAGE / "transports/polling.py").read_text()
+    text += (PACKAGE / "transports/websocket.py").read_text()
     used = {int(status) for status in re.findall(r"Refused\((\d{3})", text)} | {403, 503}
     rows = table(PROTOCOL, "Answers that are not a stream")
     assert {int(row[0]) for row in rows} == used
@@ -117,6 +143,11 @@ def test_names_of_frames() -> None:
     written = set(re.findall(r"event: ([a-z-]+)\\n", frames))
     documented = {name for row in table(PROTOCOL, "The stream") for name in code(row[0])}
     assert documented == written
+    frames = (PACKAGE / "transports/socket_frames.py").read_text()
+    on_sockets = {code(row[0])[0] for row in table(PROTOCOL, "From the server")}
+    written_there = set(re.findall(r'"event":"([a-z-]+)"', frames))
+    written_there |= literal_arguments(source("transports/socket_frames.py"), {"_head"}, 0)
+    assert written_there | written == documented | on_sockets
     for name in RESERVED_TYPES:
         assert f"`{name}`" in PROTOCOL.read_text()
 
@@ -140,6 +171,22 @@ def test_methods_of_a_topic() -> None:
     own = {name for name, value in vars(Topic).items() if callable(value) and name[0] != "_"}
     assert documented | {"within", "builds"} == own  # these are for the registry and the tags
     assert "topic.within(" in (REFERENCE / "topics.md").read_text()
+
+
+def test_attributes_of_a_message() -> None:
+    documented = {code(row[0])[0] for row in table(REFERENCE / "topics.md", "Messages")}
+    assert documented == {field.name for field in dataclasses.fields(topics.Message)}
+
+
+def test_close_codes() -> None:
+    documented = {int(row[0]) for row in table(PROTOCOL, "Close codes")}
+    assert documented == set(CLOSE_CODES.values())
+
+
+def test_actions() -> None:
+    documented = {code(row[0])[0] for row in table(PROTOCOL, "From the client")}
+    read = re.findall(r'action == "(\w+)"', (PACKAGE / "transports/actions.py").read_text())
+    assert documented == set(read)
 
 
 def test_attributes_of_a_viewer() -> None:

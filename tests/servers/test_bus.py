@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,33 @@ def test_a_layer_that_dies_delays_events_and_loses_none(
             assert reader.next_event(timeout=10).json() == {"n": n}
     complaints = [line for line in server.log().splitlines() if "does not answer" in line]
     assert len(complaints) <= 2, server.log()
+
+
+@pytest.mark.parametrize(("broken", "obeyed"), [("", True), ("head-checks", False)])
+def test_a_command_that_the_layer_lost_is_obeyed_all_the_same(
+    broken: str, obeyed: bool, layered: ServerDatabase, start_server: StartServer, tmp_path: Path
+) -> None:
+    """With its negative control. The layer drops every message."""
+    faults = tmp_path / "layer-faults"
+    faults.with_name(faults.name + ".on").touch()
+    env = {
+        **with_settings(layered, SLOW_CHECKS),
+        "LIVE_TEST_LAYER_BACKEND": "tests.faults.layers.BadLayer",
+        "LIVE_TEST_LAYER_FAULTS": str(faults),
+        "LIVE_TEST_LAYER_LOSES": "1",
+        "LIVE_TEST_BROKEN": broken,
+    }
+    lossy = ServerDatabase(layered.engine, layered.name, env)
+    application = "tests.servers.broken:application" if broken else "tests.asgi:application"
+    server = start_server("uvicorn", application=application, env=env)
+    with open_stream(server, "open/lossy") as reader:
+        reader.wait_for(lambda frame: frame.event == "stream-open")
+        lossy.python(
+            "from django_live.core.control import disconnect; disconnect(topic='open/lossy')"
+        )
+        told = [frame for frame in reader.frames_during(4) if frame.event == "stream-error"]
+    assert bool(told) is obeyed
+    assert "l" in faults.read_text(), "the layer lost nothing: this run proves nothing"
 
 
 @pytest.mark.parametrize(("broken", "arrives"), [("", True), ("head-checks", False)])

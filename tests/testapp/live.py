@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import timedelta
+from typing import Any
 
-from django_live import History, Topic, Viewer
+from django.core.exceptions import ValidationError
+
+from django_live import History, Message, Rejected, Topic, Viewer, apublish, publish
 from django_live.features.changes import Changes
 from tests.testapp.models import Document, Note, Order
 
@@ -87,6 +92,17 @@ class OpenTopic(Topic):
         return True
 
 
+class BoxedTopic(Topic):
+    """Goes through the outbox whatever the store is."""
+
+    pattern = "boxed/<slug:slug>"
+    history = History(events=1000, age=timedelta(days=1))
+    outbox = True
+
+    def can_subscribe(self, viewer: Viewer) -> bool:
+        return True
+
+
 class SmallTopic(Topic):
     """Keeps little, so that a reader who was away long is reset."""
 
@@ -127,3 +143,54 @@ class ReadersTopic(Topic):
 
     def can_subscribe(self, viewer: Viewer) -> bool:
         return bool(viewer.user.has_perm("testapp.view_order"))
+
+
+class RoomTopic(Topic):
+    """Who may read it may write to it; what a message is called says what becomes of it."""
+
+    pattern = "rooms/<slug:slug>"
+    history = History(events=1000, age=timedelta(days=1))
+    interactive = True
+
+    def can_subscribe(self, viewer: Viewer) -> bool:
+        return True
+
+    def can_send(self, viewer: Viewer) -> bool:
+        return self.kwargs["slug"] != "closed" or bool(viewer.user.is_staff)
+
+    def on_message(self, message: Message) -> Any:
+        if message.type == "say":
+            publish(self, "said", message.data, exclude=message.connection)
+            return {"by": message.viewer.user.get_username()}
+        if message.type == "describe":
+            is_bytes = isinstance(message.data, bytes)
+            data = len(message.data) if is_bytes else message.data
+            return [is_bytes, data, message.sequence, message.sent, message.connection]
+        if message.type == "reject":
+            raise Rejected("Not today.", code="closed-today")
+        if message.type == "invalidate":
+            raise ValidationError(["Too short.", "Too dull."])
+        if message.type == "break":
+            raise KeyError("the site's own fault")
+        if message.type == "hang":
+            time.sleep(float(message.data))
+        return None
+
+
+class AsyncRoomTopic(Topic):
+    """The same with coroutines."""
+
+    pattern = "async-rooms/<slug:slug>"
+
+    async def can_subscribe(self, viewer: Viewer) -> bool:
+        return True
+
+    async def can_send(self, viewer: Viewer) -> bool:
+        return not viewer.user.is_anonymous or self.kwargs["slug"] == "open"
+
+    async def on_message(self, message: Message) -> Any:
+        if message.type == "say":
+            await apublish(self, "said", message.data)
+        if message.type == "hang":
+            await asyncio.sleep(float(message.data))
+        return message.type

@@ -84,3 +84,50 @@ class Restaurant(Place):
     """Has a table of its own beside the place's."""
 
     kitchen = models.CharField(max_length=50)
+
+
+class Team(models.Model):
+    """Works on tickets."""
+
+    name = models.CharField(max_length=50)
+    motto = models.CharField(max_length=50, blank=True)
+
+
+class Label(models.Model):
+    """Sticks to tickets."""
+
+    name = models.SlugField(max_length=50)
+
+
+class Ticket(models.Model):
+    """Has relations of every kind, and what not everybody may see."""
+
+    title = models.CharField(max_length=50)
+    secret = models.CharField(max_length=50, blank=True)
+    team = models.ForeignKey(Team, models.SET_NULL, null=True, related_name="tickets")
+    labels = models.ManyToManyField(Label, related_name="tickets")
+    watchers = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Watching")
+    removed = models.BooleanField(default=False)
+
+
+class Watching(models.Model):
+    """Who watches a ticket: a many-to-many table of its own."""
+
+    ticket = models.ForeignKey(Ticket, models.CASCADE)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    mode = models.CharField(max_length=20, default="all")
+
+
+class Comment(models.Model):
+    """Said of a ticket."""
+
+    ticket = models.ForeignKey(Ticket, models.CASCADE, related_name="comments")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True)
+    text = models.CharField(max_length=50)
+
+
+class Estimate(models.Model):
+    """What a ticket is thought to cost: one for each."""
+
+    ticket = models.OneToOneField(Ticket, models.CASCADE)
+    hours = models.IntegerField(default=1)

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
+from tests.testapp.live import CustomerTopic
 from tests.testapp.models import Order
 
 
@@ -19,6 +20,13 @@ def order_page(request: HttpRequest, pk: int) -> HttpResponse:
     """One order, to those who may see it."""
     order = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
     return render(request, "testapp/order.html", {"order": order})
+
+
+@login_required
+def orders_of_customer(request: HttpRequest, pk: int) -> HttpResponse:
+    """A live list of one customer's orders, to those who may see them."""
+    orders = Order.objects.visible_to(request.user).filter(customer_id=pk).order_by("-total", "pk")
+    return render(request, "testapp/orders.html", {"orders": orders, "topic": CustomerTopic(pk=pk)})
 
 
 @login_required

@@ -1,0 +1,314 @@
+"""What every transport promises, whatever the server: ``test_uvicorn.py`` and its neighbours run it.
+
+The numbers in the events' data are what is judged. Events of 16 kB fill a socket soon: a reader with a
+small buffer has taken about 3 MB, most of it in the kernel, when the server's ``send`` has to wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.support.servers import Server
+from tests.transport_contract.clients import (
+    CLIENTS,
+    SMALL_BUFFER,
+    Client,
+    EndedError,
+    LongPollClient,
+    Site,
+    SSEClient,
+    WebSocketClient,
+)
+
+EVENT = 16_000
+MANY = 400
+"""Events of ``EVENT`` characters: 6.4 MB, more than every buffer on the way."""
+STREAMING = (SSEClient, WebSocketClient)
+
+
+def is_streaming(kind: type[Client]) -> bool:
+    return issubclass(kind, STREAMING)
+
+
+class TransportContract:
+    # -- receive -----------------------------------------------------------------------------------
+
+    def test_events_come_once_and_in_order(self, site: Site, kind: type[Client], slug: str) -> None:
+        one, two = f"kept/{slug}-1", f"kept/{slug}-2"
+        with kind(site.server, one, two) as client:
+            client.begin_to_wait()
+            site.say(one, 0, 3)
+            site.say(two, 0, 3)
+            site.say(one, 3, size=200_000)
+            site.say(two, 3)
+            client.numbers(8)
+        heard = [heard for heard in client.heard if heard.event == "counted"]
+        for topic in (one, two):
+            assert [h.data["n"] for h in heard if h.topic == topic] == [0, 1, 2, 3]
+        assert sum(len(h.data["filling"]) for h in heard) == 200_000
+
+    def test_a_newcomer_begins_with_the_snapshot(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic = f"pictured/{slug}"
+        site.say(topic, 0)
+        with kind(site.server, topic) as client:
+            assert client.next("stream-snapshot").data == {"picture": slug}
+            client.begin_to_wait()
+            site.say(topic, 1)
+            assert client.numbers(1) == [1]
+        assert client.all_numbers() == [1]
+
+    # -- resume ------------------------------------------------------------------------------------
+
+    def test_who_comes_back_misses_nothing_over_whatever_transport(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic = f"kept/{slug}"
+        with kind(site.server, topic) as client:
+            client.begin_to_wait()
+            site.say(topic, 0, 3)
+            assert client.numbers(3) == [0, 1, 2]
+            client.cut()
+        site.say(topic, 3, 3)
+        with kind(site.server, topic, cursor=client.cursor) as client:
+            assert client.numbers(3) == [3, 4, 5]
+            client.begin_to_wait()
+            site.say(topic, 6)
+            assert client.numbers(1) == [6]
+        site.say(topic, 7, 2)
+        other = CLIENTS[(CLIENTS.index(kind) + 1) % len(CLIENTS)]
+        with other(site.server, topic, cursor=client.cursor) as client:
+            assert client.numbers(2) == [7, 8]
+
+    # -- reset -------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kept", ["short", "pictured"])
+    def test_who_was_away_too_long_is_reset(
+        self, site: Site, kind: type[Client], slug: str, kept: str
+    ) -> None:
+        topic = f"{kept}/{slug}"
+        with kind(site.server, topic) as client:
+            client.begin_to_wait()
+            site.say(topic, 0)
+            assert client.numbers(1) == [0]
+        site.say(topic, 1, 40)
+        site.trim()
+        with kind(site.server, topic, cursor=client.cursor) as client:
+            reset = client.next("stream-reset", "counted")
+            has_snapshot = kept == "pictured"
+            assert reset.data == {"topic": topic, "reason": "trimmed", "snapshot": has_snapshot}
+            if has_snapshot:
+                assert client.next("stream-snapshot", "counted").data == {"picture": slug}
+            client.begin_to_wait()
+            site.say(topic, 41)
+            assert client.numbers(1) == [41]
+        assert client.all_numbers() == [41]
+
+    def test_a_cursor_that_nobody_gave_out_is_reset(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic = f"kept/{slug}"
+        with kind(site.server, topic) as client:
+            pass
+        forged = client.cursor[:-1] + ("A" if client.cursor[-1] != "A" else "B")
+        with kind(site.server, topic, cursor=forged) as client:
+            assert client.next("stream-reset").data["reason"] == "unknown-cursor"
+
+    def test_a_topic_without_history_cannot_be_resumed(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic = f"dropping/{slug}"
+        with kind(site.server, topic) as client:
+            pass
+        site.say(topic, 0)
+        with kind(site.server, topic, cursor=client.cursor) as client:
+            assert client.next("stream-reset").data["reason"] == "not-resumable"
+        assert client.all_numbers() == []
+
+    # -- readers that leave ------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("how", ["leave", "cut", "cut while the server waits for it"])
+    def test_the_server_sees_that_a_client_left(
+        self, site: Site, kind: type[Client], slug: str, how: str
+    ) -> None:
+        topic = f"kept/{slug}"
+        client = kind(site.server, topic, buffer=SMALL_BUFFER)
+        client.begin_to_wait()
+        if not kind.keeps_open:
+            client.cut()
+            assert site.hooks(topic) == {"subscribed": 0, "unsubscribed": 0}
+            return
+        deadline = time.monotonic() + 20
+        while site.hooks(topic)["subscribed"] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        if "while" in how:
+            site.say(topic, 0, MANY, size=EVENT)
+        (client.leave if how == "leave" else client.cut)()
+        site.wait_until_unsubscribed(topic, 1)
+
+    # -- slow readers, and each rule of overflow ---------------------------------------------------
+
+    def test_replay_a_slow_reader_costs_a_constant_and_misses_nothing(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic, batch, total = f"kept/{slug}", 100, 1_000
+        quick = kind(site.server, topic)
+        with quick, kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
+            slow.begin_to_wait()
+            site.say(topic, 0, batch, size=EVENT)
+            assert quick.numbers(batch) == list(range(batch))
+            before = site.server.rss_kb()
+            for first in range(batch, total, batch):
+                slow.show_life()
+                site.say(topic, first, batch, size=EVENT)
+                assert quick.numbers(batch) == list(range(first, first + batch))
+            # 14 MB were published meanwhile. Ring, queues and what Python keeps are less than this.
+            assert site.server.rss_kb() - before < 9_000
+            assert slow.numbers(total) == list(range(total))
+
+    @pytest.mark.parametrize("rule", ["strict", "hurried"])
+    def test_disconnect_a_slow_reader_has_to_come_back(
+        self, site: Site, kind: type[Client], slug: str, rule: str
+    ) -> None:
+        topic = f"{rule}/{slug}"
+        with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
+            slow.begin_to_wait()
+            for first in range(0, MANY, 50):
+                site.say(topic, first, 50, size=EVENT)
+            if is_streaming(kind):
+                ended = slow.read_to_the_end()
+                assert ended.code == (4002 if kind is WebSocketClient else None)
+                assert len(slow.all_numbers()) < MANY, "it was not slow: this run proves nothing"
+            elif rule == "strict":
+                slow.numbers(MANY)
+            else:
+                slow.next("stream-reset")
+        numbers = slow.all_numbers()
+        assert numbers == list(range(len(numbers)))
+        with kind(site.server, topic, cursor=slow.cursor) as back:
+            if rule == "strict":
+                rest = MANY - len(numbers)
+                assert back.numbers(rest) == list(range(len(numbers), MANY))
+            else:
+                assert back.next("stream-reset", "counted").data["reason"] == "not-resumable"
+
+    def test_drop_a_slow_reader_is_told_of_the_loss_and_gets_the_newest(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic = f"dropping/{slug}"
+        with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
+            slow.begin_to_wait()
+            for first in range(0, MANY, 50):
+                site.say(topic, first, 50, size=EVENT)
+            reset = slow.next("stream-reset")
+            assert reset.data["reason"] == ("overflow" if is_streaming(kind) else "not-resumable")
+            if is_streaming(kind):
+                slow.wait_for(lambda h: h.event == "counted" and h.data["n"] == MANY - 1)
+        numbers = slow.all_numbers()
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) < MANY, "it was not slow: this run proves nothing"
+
+    def test_conflate_a_slow_reader_gets_the_newest_of_each_thing(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        topic, things = f"conflating/{slug}", 5
+        with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
+            slow.begin_to_wait()
+            for first in range(0, MANY, 50):
+                site.say(topic, first, 50, size=EVENT, keys=things)
+            if is_streaming(kind):
+                slow.wait_for(lambda h: h.event == "counted" and h.data["n"] == MANY - 1)
+                assert slow.all_numbers()[-things:] == list(range(MANY - things, MANY))
+                assert not [h for h in slow.heard if h.event == "stream-reset"]
+            else:
+                assert slow.next("stream-reset").data["reason"] == "not-resumable"
+        numbers = slow.all_numbers()
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) < MANY, "it was not slow: this run proves nothing"
+
+    # -- several who want to write -----------------------------------------------------------------
+
+    def test_keep_alives_events_and_the_end_while_a_send_waits(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        """Each frame is whole and in its place (the clients refuse anything else), and the end is the
+        end; who comes back gets the rest."""
+        topic, watched = f"kept/{slug}", f"kept/{slug}-quiet"
+        slow = kind(site.server, topic, watched, buffer=SMALL_BUFFER)
+        with slow, SSEClient(site.server, watched) as clock:
+            slow.begin_to_wait()
+            site.say(topic, 0, MANY, size=EVENT)
+            for _ in range(2):  # the server's own beat: it wanted to write to the slow one as well
+                slow.show_life()
+                clock.next("keep-alive")
+            talking = threading.Thread(target=site.say, args=(topic, MANY, 50))
+            talking.start()
+            site.end(topic)
+            talking.join()
+            total = MANY + 50
+            if is_streaming(kind):
+                self._assert_ended(slow, slow.read_to_the_end())
+            else:
+                slow.numbers(total)
+        numbers = slow.all_numbers()
+        assert numbers == list(range(len(numbers)))
+        with kind(site.server, topic, cursor=slow.cursor) as back:
+            rest = total - len(numbers)
+            assert back.numbers(rest) == list(range(len(numbers), total))
+
+    def _assert_ended(self, client: Client, ended: EndedError) -> None:
+        if isinstance(client, WebSocketClient):
+            assert ended.code == 4200
+        else:
+            assert str(ended).startswith("clean")
+
+    def test_an_end_comes_while_a_poll_is_held(self, site: Site, slug: str) -> None:
+        topic = f"kept/{slug}"
+        with LongPollClient(site.server, topic) as client:
+            client.begin_to_wait()
+            deadline = time.monotonic() + 20
+            while site.hooks(topic)["subscribed"] == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            both = [
+                threading.Thread(target=site.say, args=(topic, 0, 5)),
+                threading.Thread(target=site.end, args=(topic,)),
+            ]
+            for thread in both:
+                thread.start()
+            client.receive(time.monotonic() + 20)
+            for thread in both:
+                thread.join()
+            cursor, heard = client.cursor, client.all_numbers()
+        with LongPollClient(site.server, topic, cursor=cursor) as client:
+            assert heard + client.numbers(5 - len(heard)) == [0, 1, 2, 3, 4]
+
+    def test_an_end_does_not_wait_for_ever_for_a_client_that_reads_nothing(
+        self, site: Site, slug: str
+    ) -> None:
+        topic = f"kept/{slug}"
+        before = _settled_files(site.server)
+        clients = [kind(site.server, topic, buffer=SMALL_BUFFER) for kind in STREAMING]
+        site.say(topic, 0, MANY, size=EVENT)
+        site.end(topic)
+        deadline = time.monotonic() + 30
+        while site.server.open_files() > before:
+            assert time.monotonic() < deadline, "the connections are still open"
+            time.sleep(0.05)
+        for client in clients:
+            client.cut()
+
+
+def _settled_files(server: Server) -> int:
+    """Open files, once what other tests left behind is closed."""
+    lowest, until = server.open_files(), time.monotonic() + 1
+    while time.monotonic() < until:
+        time.sleep(0.05)
+        if server.open_files() < lowest:
+            lowest, until = server.open_files(), time.monotonic() + 1
+    return lowest

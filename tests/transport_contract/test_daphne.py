@@ -1,0 +1,9 @@
+"""The contract of the transports on daphne."""
+
+from tests.transport_contract.contract import TransportContract
+
+SERVER = "daphne"
+
+
+class TestOnDaphne(TransportContract):
+    pass

@@ -1,0 +1,9 @@
+"""The contract of the transports on granian."""
+
+from tests.transport_contract.contract import TransportContract
+
+SERVER = "granian"
+
+
+class TestOnGranian(TransportContract):
+    pass

@@ -1,0 +1,9 @@
+"""The contract of the transports on hypercorn."""
+
+from tests.transport_contract.contract import TransportContract
+
+SERVER = "hypercorn"
+
+
+class TestOnHypercorn(TransportContract):
+    pass
