@@ -14,6 +14,8 @@ WORKERS ?= 4
 # make soak SECONDS=3600 SOAK_ARGS="--seed 7"
 SECONDS ?= 600
 SOAK_ARGS ?=
+# What clients send, first: about 2,000 inputs a second.
+FUZZ_INPUTS ?= 1000000
 
 BIN := $(VENV)/bin
 # A chosen test is run alone, so that what it prints can be read.
@@ -123,7 +125,8 @@ test-client:
 	  *) echo "Left out: $(NPM_MISSING)";; esac
 endif
 
-soak: $(DEV_READY) ## random faults for SECONDS (600): nothing may be lost or doubled
+soak: $(DEV_READY) ## a million malformed inputs, then random faults for SECONDS (600)
+	@$(BIN)/python -m tests.fuzz.soak $(FUZZ_INPUTS)
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors

@@ -22,6 +22,8 @@ from .core.topics import WITH_HISTORY, WITHOUT_HISTORY, registry
 from .features.declared import DECLARED
 from .features.mistakes import mistakes
 from .features.triggers import are_missing
+from .transports import origins
+from .transports.authentication import SESSION
 
 
 @register("django_live")
@@ -45,6 +47,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if namespace:
         hint = "Use the dotted path of a function that takes a request and answers with a string."
         found.append(Error(namespace, hint=hint, id="django_live.E002"))
+    found += _faults_of_access(configured)
     if configured.STORE == "database" and configured.DATABASE not in settings.DATABASES:
         found.append(
             Error(
@@ -52,6 +55,36 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
                 id="django_live.E002",
             )
         )
+    return found
+
+
+def _faults_of_access(configured: LiveSettings) -> list[CheckMessage]:
+    """E002: an authenticator that is none. E011: an origin that is none, or cookies for all origins."""
+    found: list[CheckMessage] = []
+    for name in configured.AUTHENTICATORS:
+        fault = name != SESSION and _fault(
+            "AUTHENTICATORS", name, callable, "a function or a class"
+        )
+        if fault:
+            hint = 'Use "session", or the dotted path of a function that takes a request.'
+            found.append(Error(fault, hint=hint, id="django_live.E002"))
+    faults = [
+        f"names {origin!r}, which {origins.faults(origin)}"
+        for origin in configured.CORS_ORIGINS
+        if origins.faults(origin)
+    ]
+    if configured.CORS_CREDENTIALS and origins.ANY in configured.CORS_ORIGINS:
+        faults.append(
+            'names "*", and CORS_CREDENTIALS is set: no cookie counts for an origin by "*"'
+        )
+    found += [
+        Error(
+            f"{SETTING}['CORS_ORIGINS'] {fault}.",
+            hint="Name each origin whose pages you trust with the users of this site.",
+            id="django_live.E011",
+        )
+        for fault in faults
+    ]
     return found
 
 
@@ -289,6 +322,50 @@ def check_processes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             )
         )
     return found
+
+
+@register("django_live", deploy=True)
+def check_origins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W010: cookies for pages that anybody on the way can change, or for a whole domain. W011: cookies
+    for an origin whose messages Django will refuse."""
+    if problems(getattr(settings, SETTING, {})) or not live_settings().CORS_CREDENTIALS:
+        return []
+    found: list[CheckMessage] = []
+    for origin in live_settings().CORS_ORIGINS:
+        if origin.startswith("http://") or "://*." in origin:
+            what = "has no TLS" if origin.startswith("http://") else "is every host of a domain"
+            found.append(
+                Warning(
+                    f"Pages of {origin} use this site's cookies, and that origin {what}: who can put a "
+                    "page there reads what your users may see.",
+                    hint="Name single hosts, with https.",
+                    id="django_live.W010",
+                )
+            )
+        if origin not in settings.CSRF_TRUSTED_ORIGINS:
+            found.append(
+                Warning(
+                    f"Pages of {origin} may use this site's cookies and cannot send messages with them.",
+                    hint="Add it to CSRF_TRUSTED_ORIGINS, or give these pages tokens.",
+                    id="django_live.W011",
+                )
+            )
+    return found
+
+
+@register("django_live", deploy=True)
+def check_sessions(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W012: sessions that are kept in cookies only."""
+    if settings.SESSION_ENGINE != "django.contrib.sessions.backends.signed_cookies":
+        return []
+    return [
+        Warning(
+            "Sessions are kept in cookies, so nothing knows that one has ended: a logout ends the "
+            "connections that were opened with the very same cookie, and no others.",
+            hint="Use another SESSION_ENGINE; or call disconnect(user=…) when somebody logs out.",
+            id="django_live.W012",
+        )
+    ]
 
 
 BLOCKING_READ = 5.0

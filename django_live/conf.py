@@ -83,9 +83,10 @@ class LiveSettings:
     MESSAGE_BYTES: int = 1024 * 1024
     """The largest message that a client may send, and the largest bytes that may be published."""
     MESSAGE_RATE: int = 50
-    """Messages a second that one WebSocket may send over time, or one user over the uplink."""
+    """Messages a second that one user or session may send over time, whatever they send by; of visitors
+    without either, one WebSocket or one address."""
     MESSAGE_BURST: int = 100
-    """Messages that it may send at once before ``MESSAGE_RATE`` holds it back."""
+    """Messages that they may send at once before ``MESSAGE_RATE`` holds it back."""
     CALL_TIMEOUT: float = 10.0
     """How long ``on_message`` may take before the sender is told that it did not end."""
     ADMISSION: int = 32

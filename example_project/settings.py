@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_live",
     "example_project.orders",
+    "example_project.transports",
 ]
 
 MIDDLEWARE = [

@@ -142,7 +142,13 @@ if layer_url := os.environ.get("LIVE_TEST_LAYER"):
         },
     }
 
-DJANGO_LIVE: dict[str, Any] = json.loads(os.environ.get("LIVE_TEST_DJANGO_LIVE", "{}"))
+DJANGO_LIVE: dict[str, Any] = {
+    # Tests open hundreds of streams for one user at once.
+    "MAX_CONNECTIONS_PER_USER": 10_000,
+    "OPENING_RATE": 10_000,
+    "OPENING_BURST": 10_000,
+    **json.loads(os.environ.get("LIVE_TEST_DJANGO_LIVE", "{}")),
+}
 
 # Real hashers are slow on purpose.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

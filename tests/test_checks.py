@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_live import History, Topic
+from django_live import History, Topic, checks
 from django_live.checks import (
     check_application,
     check_autocommit,
@@ -277,3 +277,53 @@ def test_w008_a_layer_that_times_out_while_it_waits(
 ) -> None:
     with override_settings(DJANGO_LIVE={}, CHANNEL_LAYERS={"default": layer} if layer else {}):
         assert ids(check_layer(None)) == found
+
+
+# -- who and where from ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"AUTHENTICATORS": ["session", "tests.transports.authenticators.by_key"]}, []),
+        ({"AUTHENTICATORS": ["no.such.thing"]}, ["django_live.E002"]),
+        ({"AUTHENTICATORS": ["tests.transports.authenticators.KEYS"]}, ["django_live.E002"]),
+        ({"AUTHENTICATORS": "session"}, ["django_live.E001"]),
+        ({"AUTHENTICATORS": [1]}, ["django_live.E001"]),
+        ({"PROXIES": -1}, ["django_live.E001"]),
+        ({"PROXIES": True}, ["django_live.E001"]),
+        ({"MAX_CONNECTIONS_PER_ADDRESS": 0}, ["django_live.E001"]),
+        ({"CORS_CREDENTIALS": 1}, ["django_live.E001"]),
+        ({"CORS_ORIGINS": ["https://app.example", "*"]}, []),
+        ({"CORS_ORIGINS": ["app.example"]}, ["django_live.E011"]),
+        ({"CORS_ORIGINS": ["*"], "CORS_CREDENTIALS": True}, ["django_live.E011"]),
+    ],
+)
+def test_settings_of_access(values: dict[str, Any], found: list[str], settings: Any) -> None:
+    settings.DJANGO_LIVE = values
+    assert [message.id for message in checks.check_settings(None)] == found
+
+
+@pytest.mark.parametrize(
+    ("origin", "trusted", "found"),
+    [
+        ("https://app.example", ["https://app.example"], []),
+        ("https://app.example", [], ["django_live.W011"]),
+        ("http://app.example", ["http://app.example"], ["django_live.W010"]),
+        ("https://*.example", [], ["django_live.W010", "django_live.W011"]),
+    ],
+)
+def test_cookies_for_other_origins(
+    origin: str, trusted: list[str], found: list[str], settings: Any
+) -> None:
+    settings.CSRF_TRUSTED_ORIGINS = trusted
+    settings.DJANGO_LIVE = {"CORS_ORIGINS": [origin]}
+    assert checks.check_origins(None) == []
+    settings.DJANGO_LIVE = {"CORS_ORIGINS": [origin], "CORS_CREDENTIALS": True}
+    assert [message.id for message in checks.check_origins(None)] == found
+
+
+def test_sessions_in_cookies(settings: Any) -> None:
+    assert checks.check_sessions(None) == []
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    assert [message.id for message in checks.check_sessions(None)] == ["django_live.W012"]

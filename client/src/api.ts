@@ -109,6 +109,11 @@ export interface Configuration {
   /** Asked for a short-lived ticket before each WebSocket; sent as `?ticket=`. */
   ticket?: (() => string | Promise<string>) | undefined;
   /**
+   * Called when the session or the token is no longer good. Renew it and answer `true` to come back. Default: with
+   * `token`, `ticket` or `headers` the client comes back, and asks them again; without it stops.
+   */
+  onRenew?: (() => boolean | Promise<boolean>) | undefined;
+  /**
    * Tabs that give the same text share one connection: something that stands for the user's session. Empty: this
    * page has a connection of its own. Set it before the first subscription.
    */

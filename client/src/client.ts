@@ -7,6 +7,7 @@ import type {
   ConnectOptions,
   Handlers,
   Live,
+  LiveError,
   SubscribeOptions,
   Subscription,
 } from "./api.js";
@@ -31,7 +32,7 @@ export function createLive(load: () => Promise<{ extend(parts: Parts): More }>):
   const resume = new Resume(pageCursor);
   const ladder = new Ladder();
   const transports = [undefined, new SseTransport(configuration)];
-  const connection = new Connection(topics, resume, new Backoff(), transports, more, ladder, status);
+  const connection = new Connection(topics, resume, new Backoff(), transports, more, ladder, status, renew);
   let seat: Seat | undefined;
   let loading: Promise<More> | undefined;
 
@@ -42,13 +43,19 @@ export function createLive(load: () => Promise<{ extend(parts: Parts): More }>):
     return loading;
   }
 
+  /** Most pages have nothing to renew, and need not load what does. */
+  function renew(errors: readonly LiveError[]): Promise<boolean | void> | undefined {
+    const { token, ticket, headers, onRenew } = configuration;
+    return (onRenew || token || ticket || headers) && more().then(({ renewing }) => renewing.ask(errors), () => {});
+  }
+
   function subscribe(
     topic: string | readonly string[],
     handlers: Handlers,
     { cursor = "", signal, transport }: SubscribeOptions = {},
   ): Subscription {
     const names = [...new Set(typeof topic === "string" ? [topic] : topic)];
-    if (!names.length || names.includes("")) throw new TypeError("live.subscribe() needs the name of a topic");
+    if (!names.length || names.includes("")) throw new TypeError("name a topic");
 
     const subscriber: Subscriber = { topics: names, handlers, closed: false, socket: transport === "ws" };
     let leftAt = "";

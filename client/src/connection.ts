@@ -24,7 +24,7 @@ const SPACING = 250;
 const PROVEN_AFTER = 5000;
 
 /** Errors with which the server ends the stream for good. */
-const ENDS_THE_STREAM = new Set(["signed-out", "disconnected"]);
+const ENDS_THE_STREAM = /^(signed-out|expired|disconnected)$/;
 
 /** Why no stream shall be opened; empty while one may. */
 type Halt = "" | "refused" | "closed" | "hidden";
@@ -76,6 +76,8 @@ export class Connection {
     private readonly loadMore: () => Promise<unknown>,
     private readonly ladder: Ladder,
     private readonly status: StatusBoard,
+    /** Resolves with whether the page has fresh credentials; nothing where it gives none. */
+    private readonly renew: (errors: readonly LiveError[]) => Promise<boolean | void> | undefined,
   ) {}
 
   /** The topics that the server has decided about. */
@@ -256,7 +258,7 @@ export class Connection {
 
   /** The network's fault, as a rule; but `headers()` and handling a frame may fail, too. */
   private cut(error: unknown): void {
-    console.warn("live: connection lost:", error);
+    console.warn("live:", error);
     this.ended(CUT);
   }
 
@@ -266,11 +268,14 @@ export class Connection {
     // The next transport tells whether this was the network's doing, or the server is down.
     if (blocked && !this.shared && this.ladder.blocked(this.step)) return this.retry.set(0);
     this.ladder.failed();
-    if (stop) return this.stop(errors);
+    if (stop) return void this.stop(errors);
     this.retry.set(this.backoff.next(retryAfter));
   }
 
-  private stop(errors: readonly LiveError[]): void {
+  /** Gives up, unless the page can say anew who its visitor is. */
+  private async stop(errors: readonly LiveError[]): Promise<void> {
+    this.drop();
+    if (await this.renew(errors)) return this.halt ? undefined : this.ended(CUT);
     this.haltAs("refused");
     this.status.set("stopped");
     for (const tap of this.taps) tap.ended?.({ ...CUT, stop: true, errors });
@@ -325,7 +330,7 @@ export class Connection {
   private failed(error: LiveError): void {
     const { code, topic, action } = error;
     if (action) return this.topics.fail(error);
-    if (ENDS_THE_STREAM.has(code)) return this.stop([{ ...error, topic: undefined }]);
+    if (ENDS_THE_STREAM.test(code)) return void this.stop([{ ...error, topic: undefined }]);
     if (topic && REFUSALS.has(code)) {
       this.requested.delete(topic); // Should it be wanted again, that is a change.
     } else if (topic && code === "unavailable") {

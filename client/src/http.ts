@@ -2,12 +2,12 @@
 
 import type { Configuration, LiveError } from "./api.js";
 import { isPassing, retryAfter } from "./backoff.js";
-import { type Ending, stopped } from "./transport.js";
+import type { Ending } from "./transport.js";
 
 /** An address beside that of the stream. Throws a TypeError where there is none. */
 export function sibling(configuration: Configuration, name: string): URL {
   const { eventsUrl } = configuration;
-  if (!eventsUrl) throw new TypeError("call live.connect({ base }) first");
+  if (!eventsUrl) throw new TypeError("call live.connect()");
   const url = new URL(eventsUrl);
   url.pathname = url.pathname.replace(/[^/]*\/?$/, `${name}/`);
   return url;
@@ -31,9 +31,12 @@ export async function request(configuration: Configuration, url: URL, init: Requ
 /** What an answer that is not the one hoped for means. */
 export async function refusal(response: Response): Promise<Ending> {
   const { status } = response;
-  if (isPassing(status)) return { stop: false, retryAfter: retryAfter(response.headers), errors: [] };
   const errors = await errorsOf(response);
-  return errors.length ? { stop: true, retryAfter: 0, errors } : stopped(`http-${status}`, response.statusText);
+  // A server that cannot stream, or holds as many streams as it may, still answers polls.
+  const blocked = status === 501 || errors[0]?.code === "at-capacity";
+  const stop = !isPassing(status);
+  const told = errors[0] ? errors : [{ code: `http-${status}`, message: response.statusText }];
+  return { stop, retryAfter: retryAfter(response.headers), errors: told, blocked };
 }
 
 export async function errorsOf(response: Response): Promise<LiveError[]> {

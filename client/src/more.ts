@@ -1,5 +1,6 @@
 /**
- * What a page needs only now and then, in a file of its own: WebSocket and polling, messages, more than one tab.
+ * What a page needs only now and then, in a file of its own: WebSocket and polling, messages, more than one tab,
+ * tokens.
  * It is fetched when it is needed first.
  */
 
@@ -10,6 +11,7 @@ import type { Connection } from "./connection.js";
 import { type Ladder, POLLS, SOCKET } from "./ladder.js";
 import { Messages } from "./messages.js";
 import { PollTransport } from "./poll.js";
+import { Renewing } from "./renewing.js";
 import type { Resume } from "./resume.js";
 import type { StatusBoard } from "./status.js";
 import { Tabs } from "./tabs.js";
@@ -29,6 +31,7 @@ export interface Parts {
 
 export interface More {
   readonly messages: Messages;
+  readonly renewing: Renewing;
   /** @param name what all tabs of this user have in common */
   tabs(name: string): Tabs;
 }
@@ -42,5 +45,6 @@ export function extend(parts: Parts): More {
   connection.transports[SOCKET] = new WebSocketTransport(configuration);
   connection.transports[POLLS] = polls;
   climb(connection, ladder, topics, resume);
-  return { messages, tabs: (name) => new Tabs(name, parts, polls, messages) };
+  const renewing = new Renewing(configuration, connection);
+  return { messages, renewing, tabs: (name) => new Tabs(name, parts, polls, messages) };
 }

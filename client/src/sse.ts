@@ -14,16 +14,15 @@ export class SseTransport implements Transport {
 
   async run({ topics, cursor, signal }: StreamRequest, listener: StreamListener): Promise<Ending> {
     const { eventsUrl } = this.configuration;
-    if (!eventsUrl) return stopped("no-events-url", "call live.connect({ base }) first");
+    if (!eventsUrl) return stopped("no-events-url");
 
     const url = new URL(eventsUrl);
     for (const topic of topics) url.searchParams.append("topic", topic);
     const headers = { Accept: "text/event-stream", ...(cursor && { "Last-Event-ID": cursor }) };
     const response = await request(this.configuration, url, { headers, signal });
-    if (response.status === 501) return { ...(await refusal(response)), blocked: true };
     if (response.status !== 200) return refusal(response);
     if (!/^text\/event-stream/i.test(response.headers.get("Content-Type") ?? "")) {
-      return stopped("not-a-stream", `${response.url} answered with something else than a stream`);
+      return stopped("not-a-stream", `${response.url} is no stream`);
     }
     await read(response.body!.getReader(), signal, listener);
     return CUT;

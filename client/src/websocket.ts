@@ -22,6 +22,9 @@ const ENDINGS = ["disconnected", "protocol-broken", "cross-site", "unknown-versi
 
 const LOST: LiveError = { code: "connection-lost", message: "the connection was lost before the reply came" };
 
+/** The server holds as many connections as it may, and answers polls. */
+const FULL = 4005;
+
 type Done = (reply: Reply) => void;
 
 interface ServerFrame extends Frame {
@@ -51,6 +54,7 @@ export class WebSocketTransport implements Transport {
     const reader = new BinaryReader();
     let isOpen = false;
     let refusal: LiveError | undefined;
+    let retryAfter = 0;
 
     const take = (frame: ServerFrame): void => {
       const { event, data, ref } = frame;
@@ -72,7 +76,9 @@ export class WebSocketTransport implements Transport {
       } else if (event === "stream-cursor") {
         listener.onFrame({ id: frame.id });
       } else if (event === "stream-end") {
-        listener.onFrame({ retry: (data as { retry: number }).retry });
+        const { retry } = data as { retry: number };
+        if (isOpen) listener.onFrame({ retry });
+        else retryAfter = retry;
       } else {
         // From here, since timers sleep in hidden pages and this does not.
         if (event === "keep-alive") socket.send('{"action":"pong"}');
@@ -101,14 +107,11 @@ export class WebSocketTransport implements Transport {
         }
       });
       socket.addEventListener("close", ({ code, reason }) => {
-        const { ticket, token, headers } = this.configuration;
-        const canRenew = ticket || token || headers;
-        if (code >= 4200 && code < 4300) {
-          const { code: name, message } = refusal ?? {};
-          end(stopped(name ?? ENDINGS[code - 4200] ?? `closed-${code}`, message ?? reason));
-        }
-        else if (code >= 4100 && code < 4200 && !canRenew) end(stopped("signed-out", reason));
-        else end(isOpen || code >= 4000 ? CUT : { ...CUT, blocked: true });
+        const { code: name, message } = refusal ?? {};
+        if (code >= 4200 && code < 4300) end(stopped(name ?? ENDINGS[code - 4200] ?? `closed-${code}`, message ?? reason));
+        else if (code >= 4100 && code < 4200) end(stopped(name ?? "signed-out", message ?? reason));
+        else if (isOpen) end(CUT);
+        else end({ ...CUT, retryAfter, blocked: code < 4000 || code === FULL });
       });
     });
   }

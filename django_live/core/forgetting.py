@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,13 +20,17 @@ from . import hooks
 from .control import erased
 from .events import Event, encode_data
 from .log import EventLog, get_log
-from .publishing import sweep_everywhere
+from .outbox import get_outbox
+from .publishing import sweep
 from .topics import Topic, registry
 
 logger = logging.getLogger("django_live.forgetting")
 
 EVENTS_AT_ONCE = 500
 BYTES_AT_ONCE = 1024 * 1024
+PATIENCE = 10.0
+"""Seconds that others get to number what they are numbering."""
+PAUSE = 0.05
 
 Forgetter = Callable[[Any, bool], int]
 
@@ -47,6 +52,7 @@ class Forgotten:
 
 
 _forgetters: dict[str, Forgetter] = {}
+_emptiers: list[Callable[[str], int]] = []
 
 
 def forgets(forgetter: Forgetter) -> Forgetter:
@@ -54,6 +60,14 @@ def forgets(forgetter: Forgetter) -> Forgetter:
     state what they hold of a user, and tells how much it was. A decorator."""
     _forgetters[f"{forgetter.__module__}.{forgetter.__qualname__}"] = forgetter
     return forgetter
+
+
+def empties(work: Callable[[str], int]) -> Callable[[str], int]:
+    """Register ``work(alias)``, which publishes what waits in a table of its own, and tells how many
+    rows are left there. A decorator."""
+    if work not in _emptiers:
+        _emptiers.append(work)
+    return work
 
 
 def forget(user: Any, *, dry_run: bool = False) -> Forgotten:
@@ -84,11 +98,26 @@ def forget(user: Any, *, dry_run: bool = False) -> Forgotten:
 
 def _empty_the_outbox(done: Forgotten) -> None:
     """What is committed and waits to be numbered is told anyway; in the log it can be changed."""
-    try:
-        while any(sweep_everywhere().values()):
-            pass
-    except Exception as error:
-        done.failed.append(f"the outbox could not be emptied: {error}")
+    deadline = time.monotonic() + PATIENCE
+    for alias in get_outbox().aliases():
+        try:
+            while _something_waits(alias):
+                if time.monotonic() > deadline:
+                    done.failed.append(
+                        f"the outbox of {alias!r} still holds rows: others have them locked, or "
+                        "nothing here declares what they are about"
+                    )
+                    break
+                time.sleep(PAUSE)
+        except Exception as error:
+            done.failed.append(f"the outbox of {alias!r} could not be emptied: {error}")
+
+
+def _something_waits(alias: str) -> bool:
+    """Whether there is something left after everything here was told."""
+    left = sum(work(alias) for work in _emptiers)
+    sweep(alias)
+    return bool(left) or get_outbox().waits(alias)
 
 
 def _topics(log: EventLog, done: Forgotten) -> Iterator[Topic]:

@@ -8,7 +8,8 @@ one topic are numbered in the order in which they were written.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from .bundles import Bundle
 from .events import Draft
 from .log import Appended
 from .topics import Topic
+
+told_of: ContextVar[Callable[[], str]] = ContextVar("told_of", default=str)
+"""What the rows that are being numbered tell of, as words for the log; "" where nobody knows."""
 
 
 class Entry(NamedTuple):

@@ -27,7 +27,7 @@ from .bundles import Told, pack
 from .errands import Errands
 from .events import Draft, Event, check_key, check_type, encode_data, known_connection
 from .log import Appended, get_log
-from .outbox import Entry, Numbered, get_outbox
+from .outbox import Entry, Numbered, get_outbox, told_of
 from .topics import Topic, as_topic
 
 logger = logging.getLogger("django_live.publishing")
@@ -410,11 +410,14 @@ class Commit:
             return
         topics = list(self.topics.values())
         if topics:
+            token = told_of.set(self._subjects)
             try:
                 _number(topics, self.alias)
             except Exception:
                 # Their rows are committed: the sweep, or the next publish, tells them.
                 logger.exception("The events of %s are left to the sweep.", self._subjects())
+            finally:
+                told_of.reset(token)
         if self.has_bundles:
             _sweep_later(self.alias)
 

@@ -64,7 +64,8 @@ class Runtime:
         """Tasks that still have to say good-bye on a connection which the hub has dropped."""
         self.requests = 0
         """Requests that Django is answering, those that open a stream included."""
-        self._hurried = asyncio.Event()
+        self.hurried = asyncio.Event()
+        """The process was told to stop for a second time."""
         for task in self.bus.start():
             self._keep(task)
         self.spawn(self._every(COMMANDS_CHECK, "look at the heads", self._check_heads))
@@ -164,7 +165,7 @@ class Runtime:
 
     def hurry(self) -> None:
         """Told to stop again: whoever is still here leaves now."""
-        self._hurried.set()
+        self.hurried.set()
         for connection in list(self.hub.connections.values()):
             connection.close(live_settings().RETRY)
 
@@ -172,7 +173,7 @@ class Runtime:
         await self._end_some_at_a_time(window)
         until = self.hub.loop.time() + LEAVE_WAIT
         while self.hub.connections or self.requests:
-            patient = self.hub.loop.time() < until and not self._hurried.is_set()
+            patient = self.hub.loop.time() < until and not self.hurried.is_set()
             for connection in list(self.hub.connections.values()):
                 if not patient or not (connection.blocked or connection.is_busy()):
                     connection.close(live_settings().RETRY)
@@ -182,14 +183,14 @@ class Runtime:
         await asyncio.sleep(0)  # their tasks hear of it
         await asyncio.sleep(0)
         until = self.hub.loop.time() + LEAVE_WAIT
-        while self.leaving and not self._hurried.is_set() and self.hub.loop.time() < until:
+        while self.leaving and not self.hurried.is_set() and self.hub.loop.time() < until:
             await self._leave_step()
 
     async def _end_some_at_a_time(self, window: float) -> None:
         connections = list(self.hub.connections.values())
         window = min(window, len(connections) / MOST_LEAVING)
         began, ended = self.hub.loop.time(), 0
-        while ended < len(connections) and not self._hurried.is_set():
+        while ended < len(connections) and not self.hurried.is_set():
             passed = self.hub.loop.time() - began
             due = len(connections) if passed >= window else int(len(connections) * passed / window)
             for connection in connections[ended:due]:
@@ -203,7 +204,7 @@ class Runtime:
     async def _leave_step(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_STEP):
-                await self._hurried.wait()
+                await self.hurried.wait()
 
     # -- now and then ------------------------------------------------------------------------------
 

@@ -109,7 +109,11 @@ class Subscribing(Following):
         failed = [subscription.feed.topic.name for subscription in joined.failed]
         for subscription in joined.failed:
             self._leave(subscription, comes_back=True)
-        connection.notify(reply(joined.names, failed))
+        answer = reply(joined.names, failed)
+        if joined.begun and any(request.place is None for request in requests):
+            # A newcomer that is cut before the first event would come back as one, and miss that.
+            answer += connection.dialect.moved(connection.cursor) if connection.cursor else b""
+        connection.notify(answer)
         for start in joined.starts:
             start()
         if not connection.blocked:

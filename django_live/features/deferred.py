@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Min, Model
+from django.db.models import Min, Model, QuerySet
 
 from ..core.events import encode_data
+from ..core.forgetting import empties
 from ..core.outbox import Entry
 from ..core.publishing import after_commit, publish_entries, sweep_also
 from ..core.topics import registry
@@ -36,7 +37,7 @@ from .audiences import Audience, Place
 from .declared import by_source
 from .rows import Row, loaded_columns, locked, row_from_json, take_write_lock
 from .telling import BATCH, COULD_NOT_TELL, UPDATED, Telling
-from .throttle import Slots, cooling_until
+from .throttle import NoTurns, Slots, cooling_until
 
 if TYPE_CHECKING:
     from .changes import Changes
@@ -159,7 +160,7 @@ def object_key(source: str, pk: Any) -> str:
 def present_now(using: str, keys: Sequence[str]) -> None:
     """Tell of these objects. What cannot be told now is told later; a fault is logged."""
     try:
-        left = _present(using, keys).left
+        left = _present(using, keys, Slots(lambda delay: look_again(using, delay))).left
     except Exception:
         logger.exception("Changes of %d objects are left to the sweep.", len(keys))
         left = set(keys)
@@ -213,15 +214,28 @@ def look_again(using: str, delay: float) -> None:
 
 def present_due(using: str) -> int:
     """Tell of every object that somebody has noted and nobody told of. How many events."""
-    count, last = 0, ""
     rows = PendingChange.objects.using(using).filter(due__lte=time.time())
+    return _present_all(using, rows, Slots(lambda delay: look_again(using, delay)))
+
+
+@empties
+def present_everything(using: str) -> int:
+    """Tell of every object that somebody has noted, also of those whose turn it is not yet. How many
+    notes are left: others have them, or nothing here knows what they are about."""
+    rows = PendingChange.objects.using(using).all()
+    _present_all(using, rows, NoTurns())
+    return rows.count()
+
+
+def _present_all(using: str, rows: QuerySet[PendingChange], slots: Slots) -> int:
+    count, last = 0, ""
     while True:
         page = rows.filter(object_key__gt=last).values_list("object_key", flat=True)
         keys = list(page.order_by("object_key").distinct()[:AT_ONCE])
         if not keys:
             return count
         last = keys[-1]
-        count += _present(using, keys, attempts=1).count
+        count += _present(using, keys, slots, attempts=1).count
 
 
 @dataclass
@@ -231,9 +245,8 @@ class _Outcome:
     """Objects that somebody else has locked."""
 
 
-def _present(using: str, keys: Sequence[str], attempts: int = ATTEMPTS) -> _Outcome:
+def _present(using: str, keys: Sequence[str], slots: Slots, attempts: int = ATTEMPTS) -> _Outcome:
     outcome = _Outcome()
-    slots = Slots(lambda delay: look_again(using, delay))
     rest = iter(keys)
     while batch := list(islice(rest, AT_ONCE)):
         for attempt in range(attempts):

@@ -113,7 +113,8 @@ class _Teller:
     def tell(self, made: Sequence[Model]) -> list[Told]:
         # A hot loop: 10,000 objects go through it while their caller waits.
         told: list[Told] = []
-        uid, key_place = self.changes.uid, self.key_place
+        uid, label = self.changes.uid, self.changes.model._meta.label
+        key_place = self.key_place
         topics_of, values_of, data_of = self.changes.topics, self.values_of, self.data_of
         for one in made:
             values = values_of(one.__dict__)
@@ -123,7 +124,7 @@ class _Teller:
             instance = one
             if places:
                 instance, values = self._as_loaded(one, values, places)
-            group = (uid, values[key_place])
+            group = (uid, label, values[key_place])
             data = data_of(instance, values)
             topics = topics_of(instance)
             if type(topics) is not list or not _are_different(topics):

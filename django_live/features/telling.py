@@ -116,7 +116,7 @@ class Telling(Generic[M]):
         self.before = before
         self.after = after
         pk = key_of(self.instance, changes.model)
-        self.group = (changes.uid, pk)
+        self.group = (changes.uid, changes.model._meta.label, pk)
         self.key = {"pk": pk}
         self.names = frozenset(names)
         self.shown_before = self.shown(before) if shown_before is None else dict(shown_before)

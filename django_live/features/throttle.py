@@ -52,6 +52,20 @@ class Slots:
         return self._left[key]
 
 
+class NoTurns(Slots):
+    """Everything is told at once, whatever was declared."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda delay: None)
+
+    @staticmethod
+    def are_needed() -> bool:
+        return False
+
+    def left(self, key: str, interval: float) -> float:
+        return 0.0
+
+
 def _take(key: str, interval: float) -> float:
     try:
         count = get_state().count(f"throttle {key}", ttl=interval)

@@ -24,7 +24,7 @@ from django.db.models import Max, Min, QuerySet
 from ..core.bundles import Bundle, UnreadableBundle, declared_keys, unpack
 from ..core.events import Draft, Event
 from ..core.log import Appended, EventLog, get_log
-from ..core.outbox import Entry, Numbered, Outbox
+from ..core.outbox import Entry, Numbered, Outbox, told_of
 from ..core.topics import Topic, registry
 from ..exceptions import InvalidTopic, StoreError
 from ..models import Head, PendingEvent
@@ -153,7 +153,9 @@ class DatabaseOutbox(Outbox):
             patience.wait()
             waiting = _still_pending(waiting, newest, using)
             if waiting and patience.is_over():
-                names = ", ".join(topic.name for topic in list(waiting.values())[:5])
+                names = told_of.get()() or ", ".join(
+                    topic.name for topic in list(waiting.values())[:5]
+                )
                 logger.warning(
                     "Events of %d topics are left to the sweep: others number them, or the database "
                     "is locked (%s).",
@@ -368,9 +370,10 @@ class _NumbererElsewhere(_Numberer):
             return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
         except _LogFailed as failure:
             logger.warning(
-                "%s is left to the sweep: its log did not take the events (%s).",
+                "%s is left to the sweep: its log did not take the events (%s).%s",
                 topic.name,
                 failure.__cause__,
+                f" They tell of {subjects}." if (subjects := told_of.get()()) else "",
             )
             return _Batch([], frozenset(topics), is_full=False)
 

@@ -20,11 +20,11 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..conf import live_settings
 from ..core.runtime import running_runtime
@@ -39,7 +39,8 @@ class Leaving:
     """What one event loop does when its process is told to stop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        # Weak: this is kept by the loop, and must not keep it.
+        self._loop = weakref.ref(loop)
         self._begun = False
         self._passed_on = False
         self.of_the_loop: set[int] = set()
@@ -48,15 +49,16 @@ class Leaving:
     def told(self, signum: int, pass_on: PassOn) -> None:
         """A signal came. ``pass_on`` is what the server would have done; also called from a signal
         handler, in the middle of anything."""
-        if self._loop.is_closed():
+        loop = self._loop()
+        if loop is None or loop.is_closed():
             pass_on()
         elif self._begun:
             self._passed_on = True
-            self._loop.call_soon_threadsafe(self._hurry)
+            loop.call_soon_threadsafe(self._hurry)
             pass_on()
         else:
             self._begun = True
-            self._loop.call_soon_threadsafe(self._drain, signum, pass_on)
+            loop.call_soon_threadsafe(self._drain, signum, pass_on)
 
     def _drain(self, signum: int, pass_on: PassOn) -> None:
         live = running_runtime()
@@ -90,8 +92,8 @@ class DrainFirst:
         self._leaving.told(signum, partial(self._before, signum, None))
 
 
-_leaving: WeakKeyDictionary[asyncio.AbstractEventLoop, Leaving]
-_leaving = WeakKeyDictionary()
+_leaving: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Leaving]
+_leaving = weakref.WeakKeyDictionary()
 
 
 def install() -> None:
@@ -114,7 +116,6 @@ def install() -> None:
 
 
 def _before_asyncio(loop: Any, leaving: Leaving, signum: int) -> None:
-    # No other way leads to what add_signal_handler() was given.
     handle = getattr(loop, "_signal_handlers", {}).get(signum)
     if handle is None or signum in leaving.of_the_loop:
         return
@@ -122,7 +123,8 @@ def _before_asyncio(loop: Any, leaving: Leaving, signum: int) -> None:
         _beside(leaving, signum)
         return
     leaving.of_the_loop.add(signum)
-    loop.add_signal_handler(signum, leaving.told, signum, handle._run)
+    pass_on = handle._run  # noqa: SLF001 -- no other way leads to what the server gave the loop
+    loop.add_signal_handler(signum, leaving.told, signum, pass_on)
 
 
 def _before_uvloop(loop: asyncio.AbstractEventLoop, leaving: Leaving, signum: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -94,27 +94,27 @@ def _split(origin: str) -> SplitResult | None:
 
 # -- what a browser wants to be told -----------------------------------------------------------------
 
-View = Callable[[HttpRequest], HttpResponseBase]
+R = TypeVar("R", bound=HttpResponseBase)
+View = Callable[[HttpRequest], R]
 
 
-def shared_with(*methods: str) -> Callable[[View], View]:
+def shared_with(*methods: str) -> Callable[[View[R]], View[R]]:
     """Let a view answer pages of the origins that the settings name, by these methods."""
 
-    def decorate(view: View) -> View:
+    def decorate(view: View[R]) -> View[R]:
         @wraps(view)
-        def answer(request: HttpRequest) -> HttpResponseBase:
+        def answer(request: HttpRequest) -> R:
             if not live_settings().CORS_ORIGINS:
                 return view(request)
             origin = _answerable(request)
             if request.method == "OPTIONS" and request.headers.get("Access-Control-Request-Method"):
-                response: HttpResponseBase = _preflight(methods) if origin else _closed()
+                response: Any = _preflight(methods) if origin else _closed()
             else:
                 response = view(request)
-            vary: Any = patch_vary_headers  # its stubs know responses with a body only
-            vary(response, ["Origin"])
+            patch_vary_headers(response, ["Origin"])
             if origin:
                 _open_to(response, origin)
-            return response
+            return cast("R", response)
 
         return answer
 

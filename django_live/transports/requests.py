@@ -245,8 +245,9 @@ def place_for(request: HttpRequest, viewer: Viewer) -> limits.Place:
     try:
         return limits.places.take(viewer, limits.address_of(request))
     except limits.TooMany as error:
-        status = 503 if error.code == "at-capacity" else 429
-        raise Refused(status, [Refusal(error.code)], error.retry_after) from error
+        if error.code == "at-capacity":
+            raise Refused(503, [Refusal("at-capacity")], error.retry_after) from error
+        raise Refused(429, [Refusal("too-many-connections")], error.retry_after) from error
 
 
 def namespace_of(request: HttpRequest) -> str:

@@ -15,7 +15,7 @@ from ..core.connections import Connection
 from ..core.runtime import runtime
 from . import sockets
 from .socket_frames import is_text, messages_of, text_message
-from .sockets import LAST_WRITE, Message, Send, SteppedSink
+from .sockets import Message, Send, SteppedSink
 
 logger = logging.getLogger("django_live.websocket")
 
@@ -106,10 +106,13 @@ class SocketSink(SteppedSink):
         """Wait a moment for what is still being written; whether the socket took it."""
         if self._finishing is not None:
             finishing = self._finishing
-            await asyncio.wait({finishing}, timeout=0 if self._gone else LAST_WRITE)
-            if not finishing.done():
+            seconds = 0 if self._gone else sockets.LAST_WRITE
+            if not await sockets.taken_at_last(finishing, seconds):
                 finishing.cancel()
                 if not self._gone:
                     sockets.abort(self._send)
                 return False
+        if not self._gone and not await self.is_taken():
+            sockets.abort(self._send)
+            return False
         return not self._gone

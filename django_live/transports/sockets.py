@@ -115,25 +115,42 @@ class SteppedSink(ABC):
     def stopProducing(self) -> None:
         self.disconnect()
 
+    async def is_taken(self) -> bool:
+        """Whether the client of an ended connection takes what such a server keeps for it, as
+        ``taken_at_last()``."""
+        live, loop = running_runtime(), asyncio.get_running_loop()
+        until = loop.time() + LAST_WRITE
+        while self._paused and not self._gone and loop.time() < until:
+            if live is not None and live.hurried.is_set():
+                break
+            await asyncio.sleep(0.05)
+        return not self._paused
+
 
 class SendSink(SteppedSink):
     """The body of an HTTP response; what waits is finished by the response's own task."""
 
-    __slots__ = ("_wake",)
+    __slots__ = ("_task", "_wake")
 
     def __init__(self, send: Send) -> None:
         super().__init__(send, body_part)
+        self._task: asyncio.Task[Any] | None = None
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
         self._ended = True
         self._wake_up()
+        live = running_runtime()
+        if self._task is not None and live is not None and live.draining:
+            live.leaving.add(self._task)
+            self._task.add_done_callback(live.leaving.discard)
 
     # -- by the response's own task ----------------------------------------------------------------
 
     async def run(self, connection: Connection) -> None:
         """Finish writes that had to wait, until the stream ends or the client is gone."""
         self._connection = connection
+        self._task = asyncio.current_task()
         unregister = register_producer(self._send, self)
         try:
             while not self._ended or self._unfinished is not None:
@@ -146,15 +163,18 @@ class SendSink(SteppedSink):
                     # The client does not read: it cannot be told that this is the end.
                     await self._abort()
                     return
+            if not self._gone and not await self.is_taken():
+                await self._abort()
+                return
             if not self._gone:
                 unregister()
-                with said_at_the_end():
-                    await self._send(body_message(b"", more=False))
+                await self._send(body_message(b"", more=False))
         except Exception:
             # What a server raises for a client that left meanwhile; there is nobody to tell.
             logger.debug("A stream could not be finished.", exc_info=True)
         finally:
             connection.hub.drop(connection)
+            self._task = None
 
     async def _finish(self) -> bool:
         """Wait until the socket has taken the write that is under way. A stream that is ended waits
@@ -166,10 +186,8 @@ class SendSink(SteppedSink):
         try:
             if not self._ended:
                 await asyncio.wait({rest, self._wake}, return_when=asyncio.FIRST_COMPLETED)
-            if not rest.done():
-                await asyncio.wait({rest}, timeout=0 if self._gone else LAST_WRITE)
-                if not rest.done():
-                    return False
+            if not rest.done() and not await taken_at_last(rest, 0 if self._gone else LAST_WRITE):
+                return False
             await rest
         finally:
             rest.cancel()  # nothing, when it is done
@@ -178,10 +196,8 @@ class SendSink(SteppedSink):
     async def _abort(self) -> None:
         """Cut the client off, and wait until the server knows that it is gone."""
         if not self._gone and abort(self._send):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    while not self._gone:
-                        await asyncio.sleep(0.01)
+            self._wake = asyncio.get_running_loop().create_future()  # disconnect() is heard by it
+            await asyncio.wait({self._wake}, timeout=1.0)
 
     def on_gone(self, _: object) -> None:
         self.disconnect()
@@ -220,6 +236,18 @@ def register_producer(send: Send, sink: SteppedSink) -> Callable[[], None]:
     registry.registerProducer(sink, True)
     undo: Callable[[], None] = registry.unregisterProducer
     return undo
+
+
+async def taken_at_last(writing: asyncio.Future[None], seconds: float) -> bool:
+    """Whether the client of an ended connection takes what is being written, within so many seconds, or
+    a moment when the process was told a second time to stop. The write has at least begun then."""
+    live, loop = running_runtime(), asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not writing.done():
+        await asyncio.wait({writing}, timeout=max(0.0, min(0.1, until - loop.time())))
+        if loop.time() >= until or (live is not None and live.hurried.is_set()):
+            break
+    return writing.done()
 
 
 def abort(send: Send) -> bool:

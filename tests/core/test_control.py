@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -318,3 +319,84 @@ def test_checks_run_a_few_at_a_time(process: Process, join: Any, stepped: Steppe
 def test_control_starts_with_nothing_to_catch_up_on(process: Process) -> None:
     assert isinstance(process.control, Control)
     assert not process.control._recent
+
+
+# -- erasing ---------------------------------------------------------------------------------------
+
+
+def say(log: ScriptedLog, process: Process, stepped: SteppedLoop, *data: str) -> None:
+    for one in data:
+        publish(log, ONE, one, process)
+    process.bus.deliver_all()
+    stepped.settle()
+
+
+def rewrite(log: ScriptedLog, offset: int, data: str) -> None:
+    """What `EventLog.replace()` does to the kept events."""
+    events = log.life(ONE).events
+    events[offset] = dataclasses.replace(events[offset], data=json.dumps(data))
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["told", "control"])
+@pytest.mark.parametrize("selection", [{"topic": ONE.key}, {}], ids=["topic", "everything"])
+def test_who_comes_back_after_an_erasure_is_told_what_is_left(
+    is_told: bool,
+    selection: dict[str, str],
+    listening: Process,
+    log: ScriptedLog,
+    join: Any,
+    stepped: SteppedLoop,
+) -> None:
+    reader = join(ONE, pk=1)
+    say(log, listening, stepped, "hello", "I am Ann", "bye")
+    cursor = reader.take()[0].cursor
+    rewrite(log, 2, "-")
+    if is_told:
+        command(log, "erased", selection, listening)
+        listening.bus.deliver_all()
+    again = listening.connect(ONE, cursor=cursor)
+    stepped.settle()
+    # In the control the ring of the process still has it.
+    assert events_of(again.take()) == ["-" if is_told else "I am Ann", "bye"]
+    assert reader.take() == []
+
+
+def test_only_the_ring_of_the_erased_topic_is_dropped(
+    listening: Process, log: ScriptedLog, join: Any, stepped: SteppedLoop
+) -> None:
+    join(ONE, TWO, pk=1)
+    publish(log, ONE, 1, listening)
+    publish(log, TWO, 1, listening)
+    listening.bus.deliver_all()
+    command(log, "erased", {"topic": ONE.key}, listening)
+    listening.bus.deliver_all()
+    stepped.settle()
+    rings = {key: len(feed.ring) for key, feed in listening.hub.feeds.items()}
+    assert (rings[ONE.key], rings[TWO.key]) == (0, 1)
+
+
+def test_a_message_repeated_after_an_erasure_resets_nobody(
+    listening: Process, log: ScriptedLog, join: Any, stepped: SteppedLoop
+) -> None:
+    """It has other data than the ring by then, as after a log that was set back."""
+    reader = join(ONE, pk=1)
+    publish(log, ONE, "hello", listening)
+    publish(log, ONE, "I am Ann", listening)
+    old = [message for message in listening.bus.inbox if message["key"] == ONE.key]
+    listening.bus.deliver_all()
+    stepped.settle()
+    cursor = reader.take()[0].cursor
+    rewrite(log, 2, "-")
+    command(log, "erased", {"topic": ONE.key}, listening)
+    listening.bus.deliver_all()
+    again = listening.connect(ONE, cursor=cursor)
+    stepped.settle()
+    assert events_of(again.take()) == ["-"]
+    feed = listening.hub.feeds[ONE.key]
+    assert [entry.event.data for entry in feed.ring][-1:] in ([], ['"-"'])
+    listening.bus.inbox.extend(old)
+    listening.bus.deliver_all()
+    stepped.settle()
+    say(log, listening, stepped, "later")
+    assert (events_of(reader.take()), events_of(again.take())) == (["later"], ["later"])
+    assert log.life(ONE).epoch == feed.epoch

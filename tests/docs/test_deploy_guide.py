@@ -7,7 +7,6 @@ What the commands do is shown elsewhere: `test_code_blocks.py` runs those of uvi
 from __future__ import annotations
 
 import configparser
-import datetime as dt
 import json
 import re
 import subprocess
@@ -16,10 +15,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from gunicorn.config import Config
 
 from django_live.transports.health import ALIVE_ANSWER, QUESTIONS
@@ -28,6 +23,7 @@ from tests.servers.test_health import WELL
 from tests.support.nginx import check
 from tests.support.requirements import nginx_program, requires
 from tests.support.servers import free_port
+from tests.support.tls import write_certificate
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 DEPLOY = ROOT / "docs/howto/deploy.md"
@@ -40,21 +36,7 @@ def in_language(language: str) -> list[Block]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and what it signed for itself, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "www.example.com")])
-    now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
-    builder = builder.public_key(key.public_key()).serial_number(1)
-    builder = builder.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
-    signed = builder.sign(key, hashes.SHA256())
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(secret + signed.public_bytes(serialization.Encoding.PEM))
-    return path
+    return write_certificate(tmp_path_factory.mktemp("tls") / "both.pem")
 
 
 def runnable(text: str, certificate: Path) -> str:

@@ -98,7 +98,8 @@ def test_refusals_and_stream_errors() -> None:
     uplink = {name for row in table(PROTOCOL, "The uplink") for name in code(row[1])}
     uplink -= {"Retry-After"}
     whole = {"no-topics", "malformed-request", "cross-site", "method-not-allowed", "no-streaming"}
-    whole |= {"upgrade-required"}
+    of_openings = {"not-authenticated", "too-many-connections", "at-capacity"}
+    whole |= {"upgrade-required"} | of_openings
     handshake = {"unknown-version", "refused"}
     messages = said - whole - handshake - {"csrf-failed", "malformed-topic"}
     assert answers == refusals - messages - handshake - {"csrf-failed"} | {
@@ -106,12 +107,13 @@ def test_refusals_and_stream_errors() -> None:
         "unavailable",
     }
     assert frames == (answers - whole) | errors
-    assert on_sockets == messages | handshake
+    assert on_sockets == messages | handshake | of_openings
     assert uplink == messages | {
         "malformed-topic",
         "malformed-request",
         "cross-site",
         "csrf-failed",
+        "not-authenticated",
         "method-not-allowed",
     }
 

@@ -87,6 +87,19 @@ def kill_web_processes(site: Site, seconds: float) -> int:
     return kills
 
 
+def replace_web_processes(site: Site, seconds: float) -> int:
+    """One after the other is told to stop, and started again: a deploy. Raises ServerError when one
+    does not go."""
+    restarts = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline or restarts < 2 * len(site.servers):
+        server = site.servers[restarts % len(site.servers)]
+        server.terminate(timeout=30)
+        restarts += 1
+        server.start()
+    return restarts
+
+
 def kill_publishers(site: Site, seconds: float) -> int:
     """By themselves between commit and send, and by others at any moment."""
     site.let_die(0.15)
@@ -234,6 +247,7 @@ def two_releases_talk(site: Site, seconds: float) -> int:
 EPOCH = frozenset({"epoch"})
 
 WEB_KILLED = Scenario("kill -9 of web processes", kill_web_processes, 2, 15)
+REPLACED = Scenario("a rolling restart", replace_web_processes, 3, 20)
 PUBLISHERS_KILLED = Scenario(
     "kill -9 of publishers between commit and send", kill_publishers, 3, 15, needs="database"
 )

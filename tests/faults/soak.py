@@ -31,7 +31,7 @@ TURN = 150
 """Seconds that one site suffers before it is another one's turn."""
 OLDER = "tests.faults.older_application:application"
 
-OF_PROCESSES = [scenarios.WEB_KILLED, scenarios.STOPPED]
+OF_PROCESSES = [scenarios.WEB_KILLED, scenarios.STOPPED, scenarios.REPLACED]
 OF_CONNECTIONS = [scenarios.REDIS_DOWN, scenarios.CLIENTS_KILLED]
 OF_THE_LOG = [scenarios.REDIS_FORGETS, scenarios.OLD_DUMP, scenarios.FLUSHED]
 SITES: Sequence[tuple[str, Plan, Sequence[Scenario]]] = [

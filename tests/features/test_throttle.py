@@ -15,7 +15,7 @@ from django_live.core.state import Count
 from django_live.exceptions import StoreError
 from django_live.features import alarms, deferred, throttle
 from django_live.features.changes import Audience
-from django_live.models import PendingChange
+from django_live.models import PendingChange, PendingEvent
 from tests.features.declaring import declared
 from tests.support.databases import ServerDatabase
 from tests.testapp.models import Team, Ticket
@@ -259,7 +259,7 @@ def test_a_process_that_nobody_sweeps_tells_the_last_one_by_itself(heard: Heard)
         told: list[str] = []
         while time.monotonic() < deadline and told[-1:] != ["3"]:
             time.sleep(0.05)
-            if not PendingChange.objects.exists():
+            if not PendingChange.objects.exists() and not PendingEvent.objects.exists():
                 told += [data["title"] for _, data in heard(f"open/ticket-{ticket.pk}")]
         alarms.silence()
     assert told[0] == "0"

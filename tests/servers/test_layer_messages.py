@@ -22,10 +22,11 @@ for n in range({EVENTS}):
 """
 
 
-def channels_of_topic(redis: Redis) -> dict[bytes, int]:
+def channels_of_topic(redis: Redis) -> dict[Any, int]:
     """The pub/sub channel of the topic's group, and how many processes hear it."""
     found: Any = redis.pubsub_channels(f"*{group_name(OpenTopic(slug='counted').key)}*")
-    return dict(redis.pubsub_numsub(*found))
+    counts: Any = redis.pubsub_numsub(*found)
+    return dict(counts)
 
 
 def messages(spy: Any) -> int:

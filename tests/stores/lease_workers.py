@@ -29,7 +29,7 @@ def look_and_then_take(holder: str, ttl: float) -> Lease | None:
     state = get_state()
     if state.items(NAME).entries:
         return None
-    time.sleep(0.005)
+    time.sleep(0.02)
     token = state.set(NAME, {holder: ""}, ttl=ttl).version
     return Lease(holder, token, ttl)
 
@@ -47,8 +47,22 @@ def note(journal: Path, line: str) -> None:
         file.write(f"{line}\n".encode())
 
 
-def take_turns(journal: str, turns: int, ttl: float, mechanism: str, dies: bool) -> None:
+def wait_for_the_others(journal: Path, processes: int) -> None:
+    """On a busy machine the first would be done before the last has begun."""
+    Path(f"{journal}.{os.getpid()}").touch()
+    deadline = time.monotonic() + PATIENCE
+    while len(list(journal.parent.glob(f"{journal.name}.*"))) < processes:
+        if time.monotonic() > deadline:
+            sys.exit("the others did not come")
+        time.sleep(0.005)
+
+
+def take_turns(
+    journal: str, processes: int, turns: int, ttl: float, mechanism: str, dies: bool
+) -> None:
     """Have the lease this often, telling when it is had and when no more; at the end, die with it."""
+    get_state().items(NAME)  # connects
+    wait_for_the_others(Path(journal), processes)
     properly = mechanism == "lease"
     take = acquire if properly else look_and_then_take
     deadline = time.monotonic() + PATIENCE

@@ -11,18 +11,21 @@ django.setup()
 
 from django_live.core.events import Draft  # noqa: E402
 from django_live.core.log import get_log  # noqa: E402
-from django_live.core.topics import History, Topic  # noqa: E402
-
-
-class Room(Topic):
-    pattern = "rooms/<str:title>"
-    history = History(events=100_000)
+from django_live.core.topics import History, Topic, registry  # noqa: E402
 
 
 def append(writer: str, count: int) -> None:
     """Append this many events to the topic that all share."""
-    for number in range(count):
-        get_log().append(Room(title="lobby"), [Draft("said", json.dumps(f"{writer}:{number}"))])
+    with registry.isolated():
+        # The test app's own rooms would have the same names.
+        registry._classes.pop("rooms/<slug:slug>", None)
+
+        class Room(Topic):
+            pattern = "rooms/<str:title>"
+            history = History(events=100_000)
+
+        for number in range(count):
+            get_log().append(Room(title="lobby"), [Draft("said", json.dumps(f"{writer}:{number}"))])
 
 
 if __name__ == "__main__":

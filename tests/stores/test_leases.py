@@ -51,6 +51,7 @@ def race(
                 json.dumps(
                     {
                         "journal": str(journal),
+                        "processes": PROCESSES,
                         "turns": turns,
                         "ttl": TTL,
                         "mechanism": mechanism,

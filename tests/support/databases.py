@@ -5,13 +5,18 @@ committed in a database that both know. These are chosen by environment variable
 of the tests' site and of the example project read.
 """
 
+import atexit
+import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -91,23 +96,45 @@ def server_database(
     `tests.settings` or `example_project.settings`."""
     if engine in ("sqlite", "sqlite-journal"):
         path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
-        yield _migrated(engine, path, settings)
+        shutil.copyfile(_template(engine, settings), path)
+        yield ServerDatabase(engine, path, environment(engine, path, settings))
         return
     require(engine)
-    with (mariadb_database if engine == "mariadb" else postgresql_database)() as name:
-        yield _migrated(engine, name, settings)
+    if engine == "mariadb":
+        with mariadb_database() as name:
+            yield _migrated(engine, name, settings)
+        return
+    with postgresql_database(_template(engine, settings)) as name:
+        yield ServerDatabase(engine, name, environment(engine, name, settings))
+
+
+_templates = contextlib.ExitStack()
+atexit.register(_templates.close)
+
+
+@cache
+def _template(engine: Engine, settings: str) -> str:
+    """A migrated database to copy, of this process: to migrate takes seconds. Whoever migrated it has
+    left, so it is complete and nobody is connected."""
+    if engine == "postgresql":
+        name = _templates.enter_context(postgresql_database())
+    else:
+        folder = _templates.enter_context(tempfile.TemporaryDirectory())
+        name = str(Path(folder) / "template.sqlite3")
+    return _migrated(engine, name, settings).name
 
 
 @contextmanager
-def postgresql_database() -> Iterator[str]:
-    """A new, empty PostgreSQL database; its name. Whoever is still connected at the end is cut."""
+def postgresql_database(template: str = "template1") -> Iterator[str]:
+    """A new PostgreSQL database like the template; its name. Whoever is still connected at the end is
+    cut."""
     import psycopg
 
     url = PostgresServer.from_environment().url
     name = f"test_django_live_{os.getpid()}_{next(_numbers)}"
     # The name is made of letters and digits of ours: nothing in it needs quoting.
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     try:
         yield name
     finally:

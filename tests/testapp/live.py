@@ -145,6 +145,17 @@ class ReadersTopic(Topic):
         return bool(viewer.user.has_perm("testapp.view_order"))
 
 
+class GuardedOrderTopic(Topic):
+    """One order, for those who have a permission on this one."""
+
+    pattern = "guarded-orders/<int:pk>"
+    history = History(events=1000, age=timedelta(days=1))
+    pk: int
+
+    def can_subscribe(self, viewer: Viewer) -> bool:
+        return bool(viewer.user.has_perm("testapp.view_order", Order.objects.get(pk=self.pk)))
+
+
 class RoomTopic(Topic):
     """Who may read it may write to it; what a message is called says what becomes of it."""
 
@@ -174,6 +185,9 @@ class RoomTopic(Topic):
             raise KeyError("the site's own fault")
         if message.type == "hang":
             time.sleep(float(message.data))
+        if message.type == "say-late":
+            time.sleep(message.data["seconds"])
+            publish(self, "said", message.data)
         return None
 
 

@@ -28,6 +28,7 @@ from tests.transport_contract.plain_websocket import (
 )
 
 OWN = ("stream-", "keep-alive")
+LARGE_BUFFER = 1_000_000
 SMALL_BUFFER = 4096
 """A receive buffer (bytes) that lets a server's ``send`` wait soon."""
 
@@ -35,9 +36,11 @@ SMALL_BUFFER = 4096
 class EndedError(Exception):
     """There will be nothing more on this connection. ``code`` is a WebSocket's."""
 
-    def __init__(self, why: str, code: int | None = None) -> None:
+    def __init__(self, why: str, code: int | None = None, *, is_clean: bool = False) -> None:
         super().__init__(f"{why} ({code})")
         self.code = code
+        self.is_clean = is_clean
+        """Whether the end is part of what was sent, and not just its breaking off."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,13 @@ class Client(ABC):
     def cut(self) -> None:
         """Vanish (RST)."""
 
-    def show_life(self) -> None:
+    def hurry(self) -> None:  # noqa: B027 -- nothing, for most
+        """Take a larger buffer from here on; what a small one takes is little at a time."""
+
+    def show_life(self) -> None:  # noqa: B027 -- nothing, for most
         """What a client has to do while it does not read."""
 
-    def begin_to_wait(self) -> None:
+    def begin_to_wait(self) -> None:  # noqa: B027 -- nothing, for most
         """Be where an event would be written to at once; polls wait here and nowhere else."""
 
     # -- hear --
@@ -135,6 +141,10 @@ class Client(ABC):
         self.leave()
 
 
+def enlarge(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LARGE_BUFFER)
+
+
 class SSEClient(Client):
     name = "sse"
 
@@ -156,7 +166,7 @@ class SSEClient(Client):
         try:
             frame = self._reader.next_frame(max(0.001, deadline - time.monotonic()))
         except StreamEndedError as ended:
-            raise EndedError("clean" if ended.clean else str(ended)) from ended
+            raise EndedError(str(ended), is_clean=ended.clean) from ended
         self.cursor = frame.id or self.cursor
         if frame.event is not None:
             data = json.loads(frame.data) if frame.data else None
@@ -164,6 +174,9 @@ class SSEClient(Client):
             self.heard.append(Heard(frame.event, topic or "", data))
         elif frame.retry is not None:
             self.heard.append(Heard("stream-end", "", None))
+
+    def hurry(self) -> None:
+        enlarge(self._reader.socket)
 
     def leave(self) -> None:
         self._reader.close()
@@ -194,7 +207,7 @@ class WebSocketClient(Client):
 
     def receive(self, deadline: float) -> None:
         if self._frames.close_code is not None:
-            raise EndedError("closed", self._frames.close_code)
+            raise EndedError("closed", self._frames.close_code, is_clean=True)
         self.socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             data = self.socket.recv(65_536)
@@ -218,6 +231,9 @@ class WebSocketClient(Client):
         for payload in self._frames.pings:
             self._send(PONG, payload)
         self._frames.pings.clear()
+
+    def hurry(self) -> None:
+        enlarge(self.socket)
 
     def show_life(self) -> None:
         self._say(action="pong")
@@ -292,11 +308,14 @@ class LongPollClient(Client):
         assert len(body) == int(response.headers["Content-Length"])
         answer = json.loads(body)
         self.cursor = answer["cursor"]
-        self.heard += [Heard(f["event"], f.get("topic", ""), f.get("data")) for f in answer["frames"]]
-        self._pause(answer["retry_after"])
+        self.heard += [
+            Heard(f["event"], f.get("topic", ""), f.get("data")) for f in answer["frames"]
+        ]
 
-    def _pause(self, seconds: float) -> None:
-        """A patient client would wait ``retry_after``; the test does not measure patience."""
+    def hurry(self) -> None:
+        self._buffer = None
+        if self._connection is not None and self._connection.sock is not None:
+            enlarge(self._connection.sock)
 
     def leave(self) -> None:
         if self._connection is not None:
@@ -334,11 +353,11 @@ class Site:
 
     server: Server
 
-    def say(
-        self, topic: str, first: int, count: int = 1, *, size: int = 0, keys: int = 0
-    ) -> None:
+    def say(self, topic: str, first: int, count: int = 1, *, size: int = 0, keys: int = 0) -> None:
         asked = {"topic": topic, "first": first, "count": count, "size": size, "keys": keys}
-        answer = Visitor(self.server.url, timeout=60).request("POST", "/say/", json.dumps(asked).encode())
+        answer = Visitor(self.server.url, timeout=60).request(
+            "POST", "/say/", json.dumps(asked).encode()
+        )
         assert answer.status == 204, answer.text
 
     def end(self, topic: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,10 +16,13 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with server_database("sqlite", folder, SETTINGS) as database:
-        env = {**database.env, "DJANGO_SETTINGS_MODULE": SETTINGS}
+        # With one arena what threads leave behind is used again: memory says what is really kept.
+        env = {**database.env, "DJANGO_SETTINGS_MODULE": SETTINGS, "MALLOC_ARENA_MAX": "1"}
         with Server(request.module.SERVER, env=env, log_path=folder / "server.log") as server:
             yield Site(server)
             log = server.log()

@@ -1,11 +1,12 @@
 """What every transport promises, whatever the server: ``test_uvicorn.py`` and its neighbours run it.
 
-The numbers in the events' data are what is judged. Events of 16 kB fill a socket soon: a reader with a
+The numbers in the events' data are what is judged. Large events fill a socket soon: a reader with a
 small buffer has taken about 3 MB, most of it in the kernel, when the server's ``send`` has to wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -16,15 +17,14 @@ from tests.transport_contract.clients import (
     CLIENTS,
     SMALL_BUFFER,
     Client,
-    EndedError,
     LongPollClient,
     Site,
     SSEClient,
     WebSocketClient,
 )
 
-EVENT = 16_000
-MANY = 400
+EVENT = 64_000
+MANY = 100
 """Events of ``EVENT`` characters: 6.4 MB, more than every buffer on the way."""
 STREAMING = (SSEClient, WebSocketClient)
 
@@ -34,6 +34,15 @@ def is_streaming(kind: type[Client]) -> bool:
 
 
 class TransportContract:
+    patience = float("inf")
+    """Seconds that the server waits for a client's answer to its close, before it cuts the client off:
+    one that reads slowly is cut, and learns no code."""
+
+    def closed_with(self, kind: type[Client], code: int) -> set[int | None]:
+        if kind is not WebSocketClient:
+            return {None}
+        return {code} if self.patience == float("inf") else {code, 1006}
+
     # -- receive -----------------------------------------------------------------------------------
 
     def test_events_come_once_and_in_order(self, site: Site, kind: type[Client], slug: str) -> None:
@@ -49,6 +58,21 @@ class TransportContract:
         for topic in (one, two):
             assert [h.data["n"] for h in heard if h.topic == topic] == [0, 1, 2, 3]
         assert sum(len(h.data["filling"]) for h in heard) == 200_000
+
+    def test_a_newcomer_is_told_where_it_stands_before_anything_comes(
+        self, site: Site, kind: type[Client], slug: str
+    ) -> None:
+        """Else one that is cut early would come back as a newcomer, and never know what it missed."""
+        topic = f"kept/{slug}"
+        with kind(site.server, topic) as client:
+            assert client.cursor
+            if kind is WebSocketClient:
+                events = [heard.event for heard in client.heard]
+                assert events[events.index("stream-reply") + 1] == "stream-cursor"
+            client.cut()
+        site.say(topic, 0)
+        with kind(site.server, topic, cursor=client.cursor) as client:
+            assert client.numbers(1) == [0]
 
     def test_a_newcomer_begins_with_the_snapshot(
         self, site: Site, kind: type[Client], slug: str
@@ -153,23 +177,34 @@ class TransportContract:
 
     # -- slow readers, and each rule of overflow ---------------------------------------------------
 
-    def test_replay_a_slow_reader_costs_a_constant_and_misses_nothing(
-        self, site: Site, kind: type[Client], slug: str
+    def test_replay_slow_readers_cost_a_constant_and_miss_nothing(
+        self, site: Site, slug: str
     ) -> None:
-        topic, batch, total = f"kept/{slug}", 100, 1_000
-        quick = kind(site.server, topic)
-        with quick, kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
-            slow.begin_to_wait()
+        topic, batch, total = f"kept/{slug}", 20, 420
+        with contextlib.ExitStack() as stack:
+            quick = stack.enter_context(SSEClient(site.server, topic))
+            slow = [
+                stack.enter_context(kind(site.server, topic, buffer=SMALL_BUFFER))
+                for kind in CLIENTS
+            ]
+            for client in slow:
+                client.begin_to_wait()
             site.say(topic, 0, batch, size=EVENT)
             assert quick.numbers(batch) == list(range(batch))
             before = site.server.rss_kb()
             for first in range(batch, total, batch):
-                slow.show_life()
+                for client in slow:
+                    client.show_life()
                 site.say(topic, first, batch, size=EVENT)
                 assert quick.numbers(batch) == list(range(first, first + batch))
-            # 14 MB were published meanwhile. Ring, queues and what Python keeps are less than this.
-            assert site.server.rss_kb() - before < 9_000
-            assert slow.numbers(total) == list(range(total))
+            # What publishing itself takes varies by 10 MB.
+            grown = site.server.rss_kb() - before
+            assert grown < 15_000, f"{grown} kB; 26 MB were published meanwhile"
+            for client in slow:
+                client.hurry()
+                for other in slow:
+                    other.show_life()
+                assert client.numbers(total) == list(range(total))
 
     @pytest.mark.parametrize("rule", ["strict", "hurried"])
     def test_disconnect_a_slow_reader_has_to_come_back(
@@ -178,11 +213,11 @@ class TransportContract:
         topic = f"{rule}/{slug}"
         with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
             slow.begin_to_wait()
-            for first in range(0, MANY, 50):
-                site.say(topic, first, 50, size=EVENT)
+            for first in range(0, MANY, 10):
+                site.say(topic, first, 10, size=EVENT)
+            slow.hurry()
             if is_streaming(kind):
-                ended = slow.read_to_the_end()
-                assert ended.code == (4002 if kind is WebSocketClient else None)
+                assert slow.read_to_the_end().code in self.closed_with(kind, 4002)
                 assert len(slow.all_numbers()) < MANY, "it was not slow: this run proves nothing"
             elif rule == "strict":
                 slow.numbers(MANY)
@@ -203,8 +238,9 @@ class TransportContract:
         topic = f"dropping/{slug}"
         with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
             slow.begin_to_wait()
-            for first in range(0, MANY, 50):
-                site.say(topic, first, 50, size=EVENT)
+            for first in range(0, MANY, 10):
+                site.say(topic, first, 10, size=EVENT)
+            slow.hurry()
             reset = slow.next("stream-reset")
             assert reset.data["reason"] == ("overflow" if is_streaming(kind) else "not-resumable")
             if is_streaming(kind):
@@ -216,11 +252,12 @@ class TransportContract:
     def test_conflate_a_slow_reader_gets_the_newest_of_each_thing(
         self, site: Site, kind: type[Client], slug: str
     ) -> None:
-        topic, things = f"conflating/{slug}", 5
+        topic, things = f"conflating/{slug}", 3
         with kind(site.server, topic, buffer=SMALL_BUFFER) as slow:
             slow.begin_to_wait()
-            for first in range(0, MANY, 50):
-                site.say(topic, first, 50, size=EVENT, keys=things)
+            for first in range(0, MANY, 10):
+                site.say(topic, first, 10, size=EVENT, keys=things)
+            slow.hurry()
             if is_streaming(kind):
                 slow.wait_for(lambda h: h.event == "counted" and h.data["n"] == MANY - 1)
                 assert slow.all_numbers()[-things:] == list(range(MANY - things, MANY))
@@ -251,8 +288,11 @@ class TransportContract:
             site.end(topic)
             talking.join()
             total = MANY + 50
+            slow.hurry()
             if is_streaming(kind):
-                self._assert_ended(slow, slow.read_to_the_end())
+                ended = slow.read_to_the_end()
+                assert ended.code in self.closed_with(kind, 4200)
+                assert ended.is_clean or kind is WebSocketClient
             else:
                 slow.numbers(total)
         numbers = slow.all_numbers()
@@ -260,12 +300,6 @@ class TransportContract:
         with kind(site.server, topic, cursor=slow.cursor) as back:
             rest = total - len(numbers)
             assert back.numbers(rest) == list(range(len(numbers), total))
-
-    def _assert_ended(self, client: Client, ended: EndedError) -> None:
-        if isinstance(client, WebSocketClient):
-            assert ended.code == 4200
-        else:
-            assert str(ended).startswith("clean")
 
     def test_an_end_comes_while_a_poll_is_held(self, site: Site, slug: str) -> None:
         topic = f"kept/{slug}"

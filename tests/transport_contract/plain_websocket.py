@@ -118,10 +118,13 @@ def open_handshake(connection: socket.socket, host: str, path: str, subprotocol:
     headers = {
         name.strip().lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)
     }
-    accept = base64.b64encode(hashlib.sha1(key + ACCEPT_GUID).digest()).decode()  # noqa: S324
+    accept = base64.b64encode(hashlib.sha1(key + ACCEPT_GUID).digest()).decode()
     if not status.startswith("HTTP/1.1 101"):
         raise WebSocketViolationError(head.decode("latin-1"))
-    if headers["sec-websocket-accept"] != accept or headers.get("upgrade", "").lower() != "websocket":
+    if (
+        headers["sec-websocket-accept"] != accept
+        or headers.get("upgrade", "").lower() != "websocket"
+    ):
         raise WebSocketViolationError(head.decode("latin-1"))
     if headers.get("sec-websocket-protocol") != subprotocol:
         raise WebSocketViolationError(f"not the subprotocol that was offered: {head!r}")

@@ -6,4 +6,4 @@ SERVER = "daphne"
 
 
 class TestOnDaphne(TransportContract):
-    pass
+    patience = 1.0

@@ -36,7 +36,7 @@ async def in_a_coroutine(request: HttpRequest) -> User | None:
     return None if name is None else await User.objects.aget(username=name)
 
 
-def broken(request: HttpRequest) -> None:
+def broken(_request: HttpRequest) -> None:
     raise ZeroDivisionError("secret")
 
 

@@ -83,7 +83,7 @@ async def test_what_is_no_servers_handler_stays(site: Any, server: Server, handl
 
 @pytest.mark.asyncio
 async def test_a_handler_of_the_loop_is_put_off_as_well(site: Any, server: Server) -> None:
-    """granian's and hypercorn's, on asyncio. (On uvloop: tests/servers/test_drain.py.)"""
+    """Granian's and hypercorn's, on asyncio. (On uvloop: tests/servers/test_drain.py.)"""
     loop = asyncio.get_running_loop()
     heard: list[bool] = []
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ from django.test import RequestFactory
 
 from django_live import Viewer
 from django_live.transports import inbound, limits
+from django_live.transports.authentication import Identity
 from django_live.transports.inbound import Senders
 from django_live.transports.limits import Bucket, Places, TooMany, address_of
-from tests.transports.authenticators import KEYS, Identity
+from tests.core.fakes import until
+from tests.transports.authenticators import KEYS
 from tests.transports.driver import Browser, tell
 from tests.transports.socket_driver import Peer
 
@@ -91,7 +94,7 @@ def test_so_many_are_opened_in_a_second(
     places: Places, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(limits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     settings.DJANGO_LIVE = {"OPENING_RATE": 2, "OPENING_BURST": 3}
     for _ in range(3):
         places.take(ANNA, "").release()
@@ -135,7 +138,7 @@ def test_what_is_known_of_strangers_is_bounded(
 
 def test_a_bucket_is_never_fuller_than_full(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(limits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     bucket = Bucket(2)
     clock[0] += 1000
     assert [bucket.take(1, 2) for _ in range(3)] == [True, True, False]
@@ -208,7 +211,7 @@ async def test_a_newcomer_to_a_full_process_is_told_to_poll_and_the_others_are_s
         assert third.frames[0].data["code"] == "at-capacity"
         assert third.frames[1].data["retry"] >= 1000
         held = Browser(application, "open/a", path="/live/poll/")
-        held.scope["query_string"] += b"&wait=20"
+        held.scope["query_string"] = b"topic=open/a&wait=20"
         async with held:
             await held.ended()
         assert held.status == 200, "a poll is answered at once where it cannot be held"
@@ -257,9 +260,9 @@ async def test_a_place_is_given_back_however_a_connection_ends(
                 await first.ended()
             cursor = first.body.split(b'"cursor":')[1].split(b'"')[1]
             poll = Browser(application, "open/a", path="/live/poll/")
-            poll.scope["query_string"] += b"&wait=20&cursor=" + cursor
+            poll.scope["query_string"] = b"topic=open/a&wait=20&cursor=" + cursor
             async with poll:
-                await poll.until(lambda: places.taken == 1 or poll.task.done())
+                await until(lambda: places.taken == 1)
                 assert not poll.task.done(), "it is held"
         gc.collect()
         assert places.taken == 0

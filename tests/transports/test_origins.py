@@ -11,8 +11,9 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory
 
 from django_live.transports import inbound, origins
+from django_live.transports.authentication import Identity
 from django_live.transports.inbound import Senders
-from tests.transports.authenticators import KEYS, Identity
+from tests.transports.authenticators import KEYS
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +77,7 @@ def test_origins_that_the_settings_name_are_let_in(
         assert origins.is_allowed(request_of(Origin=origin, **site)) is allowed
 
 
-def test_a_page_without_tls_is_another_site_than_the_one_with(use: Use) -> None:
+def test_a_page_without_tls_is_another_site_than_the_one_with() -> None:
     assert origins.is_allowed(request_of(Origin="https://testserver", secure="yes"))
     assert not origins.is_allowed(request_of(Origin="http://testserver", secure="yes"))
     assert origins.is_allowed(request_of(Origin="https://testserver"))  # behind a proxy

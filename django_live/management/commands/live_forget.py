@@ -14,6 +14,7 @@ from django.db import DatabaseError
 from ...core.forgetting import Forgotten, forget
 from ...core.hooks import own_transactions
 from ...exceptions import StoreError
+from ...features import deferred  # noqa: F401 - empties its notes, also where nothing is declared
 
 
 class Command(BaseCommand):

@@ -43,7 +43,7 @@ def end(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
-def trim(request: HttpRequest) -> HttpResponse:
+def trim(_request: HttpRequest) -> HttpResponse:
     """What the topics no longer keep is removed now."""
     call_command("live_trim", verbosity=0)
     return HttpResponse(status=204)

@@ -1,0 +1,1 @@
+"""One topic over SSE, WebSocket and polling, side by side."""

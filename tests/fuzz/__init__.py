@@ -1,0 +1,1 @@
+"""Every parser that faces the network, given what nobody would send."""
