@@ -6,8 +6,13 @@ a double, so that every store and every time zone setting gives back the same nu
 
 from __future__ import annotations
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+if not apps.is_installed("django_live"):
+    raise ImproperlyConfigured('Add "django_live" to INSTALLED_APPS.')
 
 
 class Head(models.Model):
