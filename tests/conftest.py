@@ -5,11 +5,12 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hypothesis
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from tests.support.databases import Engine, ServerDatabase, server_database
 from tests.support.reader_pool import ReaderPool
@@ -31,6 +32,22 @@ pytest_plugins = [
 
 StartServer = Callable[..., Server]
 NewDatabase = Callable[..., ServerDatabase]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:  # noqa: ARG001 - it adds to that
+    """PostgreSQL removes no database that a background thread is still connected to."""
+    from django_live.core.publishing import errands
+
+    yield
+    errands.flush()
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
 
 
 @pytest.fixture

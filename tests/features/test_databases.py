@@ -174,11 +174,13 @@ class ReadsFromReplica:
 
 
 @pytest.fixture
-def replica(elsewhere: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
+def replica(elsewhere: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A replica that lags so far behind that it is empty; the router reads from it."""
     settings.DATABASE_ROUTERS = [ReadsFromReplica()]
-    monkeypatch.setattr(get_outbox(), "aliases", lambda: ["default"])
-    return elsewhere
+    # Undone before what `elsewhere` has put in its place.
+    with monkeypatch.context() as patch:
+        patch.setattr(get_outbox(), "aliases", lambda: ["default"])
+        yield elsewhere
 
 
 def test_nothing_of_ours_is_read_from_a_replica(replica: str, heard: Heard) -> None:
