@@ -30,6 +30,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
+from ..assets import csp_nonce
 from ..core.positions import page_cursor, page_places
 from ..core.topics import Topic, as_topic
 from ..transports.requests import namespace_of
@@ -50,11 +51,7 @@ def live_client(context: Context, share: bool | str = True) -> SafeString:
             '{% live_client %} finds no address for the stream. Add path("live/", '
             'include("django_live.urls")) to your urls.py.'
         ) from error
-    nonce = context.get("csp_nonce")
-    if nonce is None:
-        nonce = getattr(context.get("request"), "csp_nonce", None)
-    # As text before it is asked whether there is one: Django's lazy nonce is false until it is made.
-    nonce = "" if nonce is None else str(nonce)
+    nonce = csp_nonce(context)
     key = _share_key(context.get("request"), share)
     return format_html(
         '<script src="{}" data-events="{}" data-more="{}"{} defer{}></script>',
