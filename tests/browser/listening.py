@@ -41,7 +41,8 @@ def wait_until_live(page: Page) -> None:
 def wait_until_heard(page: Page, *numbers: int) -> None:
     """All of them, in order, and nothing else."""
     wait_until(page, f"heard.includes({numbers[-1]})")
-    assert page.evaluate("heard") == list(numbers)
+    heard = page.evaluate("heard")
+    assert heard == list(numbers), heard
 
 
 def wait_until_carried_by(network: Network, *streams: str) -> None:
