@@ -125,8 +125,9 @@ test-client:
 	  *) echo "Left out: $(NPM_MISSING)";; esac
 endif
 
-soak: $(DEV_READY) ## a million malformed inputs, then random faults for SECONDS (600)
+soak: $(DEV_READY) ## a million malformed inputs, long tests, then random faults for SECONDS (600)
 	@$(BIN)/python -m tests.fuzz.soak $(FUZZ_INPUTS)
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors

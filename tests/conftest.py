@@ -112,6 +112,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "any_database: makes the databases it needs, or needs none: the same whatever "
         "LIVE_TEST_DATABASE says",
     )
+    config.addinivalue_line(
+        "markers", "long: part of `make soak`; LIVE_TEST_LONG=1 runs it, and `make test` does not"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long forms of what `make test` shows in short wait for `make soak`."""
+    if os.environ.get("LIVE_TEST_LONG"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 def pytest_sessionfinish() -> None:
