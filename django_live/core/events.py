@@ -207,6 +207,12 @@ class Place(NamedTuple):
     known: bool = False
     """Whether it was given to somebody who had said who they are."""
 
+    def as_known(self, key: str) -> Place:
+        """The same place as somebody gets it who has said who they are."""
+        if self.known or not self.genuine:
+            return self
+        return Place(place_text(key, self.position, known=True), self.position, True, True)
+
 
 class Cursor:
     """The places a client resumes with, by topic."""

@@ -210,6 +210,8 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
             plan.refusals.append(Refusal("malformed-topic", shown))
             return
         place = UNREADABLE if cursor is None else cursor.get(topic.key)
+        if place is not None and plan.viewer.is_known:
+            place = place.as_known(topic.key)  # a page's is anybody's
         if not plan.viewer.may_name(topic.name):
             raise PermissionDenied
         if not hooks.call_sync(topic.can_subscribe, plan.viewer):

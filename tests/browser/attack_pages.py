@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.contrib.auth import login
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
 
 from tests.testapp.live import CustomerTopic
 from tests.testapp.models import Order
@@ -57,7 +61,23 @@ def attacked(request: HttpRequest, name: str) -> HttpResponse:
     return HttpResponse(page.render(context, request))
 
 
+def listening(request: HttpRequest) -> HttpResponse:
+    """A page that anybody may see, with a topic that anybody may hear."""
+    page = engines["django"].from_string(PAGE.replace("@", "{% live_topic 'open/a' %}"))
+    return HttpResponse(page.render({}, request))
+
+
+@require_POST
+@csrf_exempt
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """What a page's `onRenew` asks for; a real one would want a password."""
+    login(request, User.objects.get(), "django.contrib.auth.backends.ModelBackend")
+    return HttpResponse(status=204)
+
+
 urlpatterns = [
+    path("listening/", listening),
+    path("sign-in/", sign_in),
     path("attacked/<slug:name>/", attacked),
     path("", include("tests.urls")),
 ]

@@ -16,6 +16,7 @@ from tests.browser.attack_pages import ELEMENTS
 from tests.support.browsers import NewContext
 from tests.support.databases import server_database
 from tests.support.http import Visitor
+from tests.support.network import Network
 from tests.support.other_process import OtherProcess
 from tests.support.requirements import requires
 from tests.support.servers import PROJECT_ROOT, Server
@@ -25,13 +26,15 @@ pytestmark = requires("chromium")
 SETTINGS = "tests.browser.attack_settings"
 MAKE = """
 from django.contrib.auth.models import User
-from django.test import Client
 from tests.testapp.models import Order
-anna = User.objects.create_user("anna")
-order = Order.objects.create(customer=anna)
+answer = Order.objects.create(customer=User.objects.create_user("anna")).pk
+"""
+SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
 client = Client()
-client.force_login(anna)
-answer = {"session": client.session.session_key, "order": order.pk}
+client.force_login(User.objects.get())
+answer = client.session.session_key
 """
 
 
@@ -41,9 +44,8 @@ class Attacked:
     def __init__(self, server: Server, elsewhere: OtherProcess) -> None:
         self.server = server
         self.elsewhere = elsewhere
-        facts = elsewhere.run(MAKE)
-        self.order: int = facts["order"]
-        self.session: str = facts["session"]
+        self.order: int = elsewhere.run(MAKE)
+        self.session: str = elsewhere.run(SIGN_IN)
 
     def visit(self, new_context: NewContext, url: str) -> Page:
         """The victim's browser at this address."""
@@ -243,3 +245,45 @@ def test_every_element_of_the_client_is_attacked() -> None:
     defined = set(re.findall(r'customElements\.define\(\s*"(live-[a-z-]+)"', source))
     assert defined
     assert defined <= ELEMENTS.keys()
+
+
+# -- a session that ends while its page is away ----------------------------------------------------
+
+END = """
+from django.contrib.sessions.models import Session
+Session.objects.all().delete()
+"""
+SAY = "from django_live import publish\npublish('open/a', 'said', {'n': 1})"
+RENEW = """live.configure({ onRenew: async () => {
+    const answer = await fetch("/sign-in/", { method: "POST" });
+    return answer.ok && (window.renewed = true);
+} })"""
+
+
+@pytest.mark.parametrize("who", ["signed in", "renews", "visitor"])
+def test_a_page_whose_session_ended_while_it_was_away_is_no_visitors(
+    who: str, site: Attacked, new_context: NewContext
+) -> None:
+    """Its topic is one that visitors may hear, so nothing else would tell."""
+    site.session = site.elsewhere.run(SIGN_IN)
+    with Network(site.server.host, site.server.port) as network:
+        url = f"{network.url}/listening/"
+        page = site.visit(new_context, url) if who != "visitor" else new_context().new_page()
+        if who == "visitor":
+            page.goto(url)
+        page.wait_for_function("live.status === 'live'")
+        if who == "renews":
+            page.evaluate(RENEW)
+        network.mode = "down"
+        network.cut()
+        page.wait_for_function("live.status === 'stale'")
+        site.elsewhere.run(END)
+        site.elsewhere.run(SAY)
+        network.mode = "open"
+        page.evaluate("dispatchEvent(new Event('online')), undefined")
+        if who == "signed in":
+            page.wait_for_function("live.status === 'stopped'")
+            assert page.evaluate("window.heard") is None
+        else:
+            page.wait_for_function("window.heard?.data.n === 1")
+            assert page.evaluate("window.renewed ?? null") is (True if who == "renews" else None)

@@ -37,6 +37,17 @@ async def cursor_of(application: Any, *topics: str, **headers: str) -> str:
         return [frame.id for frame in browser.frames if frame.id][-1] or ""
 
 
+async def test_a_pages_own_position_becomes_the_users(by_key: Any) -> None:
+    """A template prints what anybody may have; the stream that begins there gives out its own."""
+    pages = {"last-event-id": await cursor_of(by_key, "open/a")}
+    hers = await cursor_of(by_key, "open/a", **KEY, **pages)
+    assert Cursor.parse(hers).known
+    for headers, status in ((pages, 200), ({"last-event-id": hers}, 401)):
+        async with Browser(by_key, "open/a", headers=headers) as visitor:
+            await visitor.until(lambda visitor=visitor: visitor.messages)
+            assert visitor.status == status
+
+
 @pytest.mark.parametrize("topic", ["open/a", "ephemeral/a"])
 async def test_a_stream_is_not_resumed_by_a_visitor(by_key: Any, topic: str) -> None:
     hers = await cursor_of(by_key, topic, **KEY)
