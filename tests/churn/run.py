@@ -26,7 +26,8 @@ FEW_OBJECTS = 2_500
 PER_CONNECTION = 0.02
 MEMORY_KB = 12_000
 """What the allocator may keep for itself, however many there were."""
-MOST_MORE = {"tasks": 2, "files": 3, "threads": 4, "connections": 0, "places": 0, "topics": 1}
+# Threads: of pools that have a size, and fill as they are needed.
+MOST_MORE = {"tasks": 2, "files": 3, "threads": 30, "connections": 0, "places": 0, "topics": 1}
 
 
 @dataclass(frozen=True)
