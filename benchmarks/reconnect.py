@@ -87,12 +87,21 @@ def measure(database: ServerDatabase, streams: int) -> None:
 
         began = time.monotonic()
         readers = [pool.open(server.host, server.port, PATH) for _ in range(streams)]
-        pool.wait_until_open(timeout=300)
+
+        def wait_for(frames: int) -> None:
+            """Looked at now and then: to look at all of them at each event would be the whole load."""
+            deadline = time.monotonic() + 300
+            while any(len(reader.frames) < frames for reader in readers):
+                assert time.monotonic() < deadline, pool.describe()
+                time.sleep(0.2)
+
+        wait_for(1)
         print(f"{streams} opened in {time.monotonic() - began:.1f} s")
         publish(0, BEFORE)
-        pool.wait_for_events(BEFORE, timeout=120)
+        wait_for(1 + BEFORE)
         server.kill()
-        pool.wait_until(lambda: all(reader.over for reader in readers), 60)
+        while any(reader.over is None for reader in readers):
+            time.sleep(0.1)
         publish(BEFORE, AWAY)
         server.start()
         slow = [_slow(server, stack) for _ in range(streams // 50)]
@@ -100,11 +109,11 @@ def measure(database: ServerDatabase, streams: int) -> None:
             began = time.monotonic()
             for reader in readers:
                 pool.reopen(reader)
-            pool.wait_for_events(BEFORE + AWAY, timeout=300)
+            wait_for(1 + BEFORE + 1 + AWAY)
             took = time.monotonic() - began
         publish(BEFORE + AWAY, AFTER)
         everything = BEFORE + AWAY + AFTER
-        pool.wait_for_events(everything, timeout=120)
+        wait_for(2 + everything)
         for reader in slow:
             reader.hurry()
             reader.events(AFTER, timeout=60)

@@ -50,8 +50,18 @@ class Attacked:
     def visit(self, new_context: NewContext, url: str) -> Page:
         """The victim's browser at this address."""
         context = new_context()
-        cookie = {"name": "sessionid", "value": self.session, "httpOnly": True, "sameSite": "Lax"}
-        context.add_cookies([{**cookie, "domain": "127.0.0.1", "path": "/"}])  # type: ignore[list-item]
+        context.add_cookies(
+            [
+                {
+                    "name": "sessionid",
+                    "value": self.session,
+                    "domain": "127.0.0.1",
+                    "path": "/",
+                    "httpOnly": True,
+                    "sameSite": "Lax",
+                }
+            ]
+        )
         page = context.new_page()
         page.goto(url)
         return page

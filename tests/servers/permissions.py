@@ -45,6 +45,7 @@ class Role:
 
 
 MINE = "open own readers guarded"
+MEMBER = "room members"
 ALL = "order group object"
 VISITOR = Role("nobody", "open", "room")
 ROLES = {
@@ -55,10 +56,10 @@ ROLES = {
     "reader": Role("session", "open readers", "room members", "permission"),
     "guardian": Role("session", "open guarded", "room members", "object"),
     "staff": Role("session", "open own foreign", "room members staff room", "staff"),
-    "by session": Role("session", MINE, "room members", ALL),
-    "by token": Role("token", MINE, "room members", ALL),
-    "by ticket": Role("ticket", MINE, "room members", ALL),
-    "by ticket of the token": Role("ticket of the token", MINE, "room members", ALL),
+    "by session": Role("session", MINE, MEMBER, ALL),
+    "by token": Role("token", MINE, MEMBER, ALL),
+    "by ticket": Role("ticket", MINE, MEMBER, ALL),
+    "by ticket of the token": Role("ticket of the token", MINE, MEMBER, ALL),
     "by a ticket for one topic": Role("ticket for open", "open", "", ALL),
 }
 
@@ -85,9 +86,8 @@ class Event:
     """The transport that is ended; empty: all."""
 
 
-KEEP = {"reads": MINE, "sends": "room members"}
 EVENTS = {
-    "nothing": Event("pass", "", **KEEP),
+    "nothing": Event("pass", "", reads=MINE, sends=MEMBER),
     "signed out": Event("", "signed-out"),
     "signed out, with a ticket": Event("", "signed-out", way="ticket", status=401),
     "password": Event("user.set_password('new'); user.save()", "signed-out"),
@@ -102,43 +102,52 @@ EVENTS = {
         "user.auth_token.delete()", "signed-out", way="ticket of the token", status=401
     ),
     "left the group": Event(
-        "user.groups.clear()", "readers", reads="open own guarded", sends="room members"
+        "user.groups.clear()", "readers", reads="open own guarded", sends=MEMBER
     ),
     "put out of the group": Event(
-        "group.user_set.remove(user)", "readers", reads="open own guarded", sends="room members"
+        "group.user_set.remove(user)", "readers", reads="open own guarded", sends=MEMBER
     ),
     "the group may no longer": Event(
-        "group.permissions.clear()", "readers", reads="open own guarded", sends="room members"
+        "group.permissions.clear()", "readers", reads="open own guarded", sends=MEMBER
     ),
     "the group is no more": Event(
-        "group.delete()", "readers", reads="open own guarded", sends="room members"
+        "group.delete()", "readers", reads="open own guarded", sends=MEMBER
     ),
     "permission": Event(
         "user.user_permissions.clear()",
         "readers",
         has="order permission object",
         reads="open own guarded",
-        sends="room members",
+        sends=MEMBER,
     ),
     "permission on the object": Event(
         "for order in orders: remove_perm('testapp.view_order', user, order)\nrecheck(user=user)",
         "guarded",
         reads="open own readers",
-        sends="room members",
+        sends=MEMBER,
     ),
     "the order is another's": Event(
         "orders.update(customer=facts['bystander'])\n"
         "for order in orders: recheck(topic=f'orders/{order.pk}')",
         "own",
         reads="open readers guarded",
-        sends="room members",
+        sends=MEMBER,
     ),
-    "disconnected": Event("disconnect(user=user)", "disconnected", **KEEP),
-    "session disconnected": Event("disconnect(session=facts['session'])", "disconnected", **KEEP),
+    "disconnected": Event("disconnect(user=user)", "disconnected", reads=MINE, sends=MEMBER),
+    "session disconnected": Event(
+        "disconnect(session=facts['session'])", "disconnected", reads=MINE, sends=MEMBER
+    ),
     "connection disconnected": Event(
-        "disconnect(connection=facts['connection'])", "disconnected", only="stream", **KEEP
+        "disconnect(connection=facts['connection'])",
+        "disconnected",
+        only="stream",
+        reads=MINE,
+        sends=MEMBER,
     ),
     "topic disconnected": Event(
-        "for order in orders: disconnect(topic=f'orders/{order.pk}')", "disconnected", **KEEP
+        "for order in orders: disconnect(topic=f'orders/{order.pk}')",
+        "disconnected",
+        reads=MINE,
+        sends=MEMBER,
     ),
 }

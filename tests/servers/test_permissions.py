@@ -268,10 +268,10 @@ class Watch:
         if event.lost in TOPICS:
             loud = self.somebody.name(event.lost)
             quiet = self.somebody.name(event.lost, quiet=True)
-            told = {"stream": loud, "socket": loud, "poll": quiet}
-            return {transport: (topic, "revoked") for transport, topic in told.items()}
+            names = {"stream": loud, "socket": loud, "poll": quiet}
+            return {transport: (topic, "revoked") for transport, topic in names.items()}
         code = {"signed-out": 4100, "disconnected": 4200}[event.lost]
-        told = {
+        told: dict[str, Any] = {
             "stream": ("", event.lost),
             "socket": ("", event.lost, code),
             "poll": ("", event.lost),
@@ -299,7 +299,7 @@ class Cluster:
         self.one = one
         self.other = other
         self.elsewhere = elsewhere
-        has = {name: who.has for name, who in [*ROLES.items(), *EVENTS.items()]}
+        has = {name: who.has for name, who in (ROLES | EVENTS).items()}
         source = f"import json\nwanted = {json.dumps(json.dumps(has))}\n{KNOWN}{MAKE}"
         self.facts: dict[str, Any] = elsewhere.run(source)
 
@@ -337,7 +337,7 @@ def cluster(
             env["LIVE_TEST_LAYER"] = stack.enter_context(RedisServer()).url
         elsewhere = stack.enter_context(OtherProcess(env))
         servers = [stack.enter_context(Server("uvicorn", env=env)) for _ in range(2)]
-        yield Cluster(*servers, elsewhere)
+        yield Cluster(servers[0], servers[1], elsewhere)
         for server in servers:
             assert "Traceback" not in server.log(), server.log_tail()
 
@@ -371,7 +371,7 @@ def test_what_is_taken_away_in_one_process_ends_in_another(
         until = max(happened.values()) + 2
         steady = watches["nothing"]
         for watched in (steady.stream, steady.socket):
-            watched.wait_for(lambda frame: _at(frame) > until, timeout=30)  # type: ignore[attr-defined]
+            watched.wait_for(lambda frame: _at(frame) > until, timeout=30)
         late = {
             name: round(watches[name].last_seen(event) - happened[name], 2)
             for name, event in EVENTS.items()

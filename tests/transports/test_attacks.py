@@ -156,12 +156,11 @@ def work_of(name: str, user: Any) -> tuple[list[str], list[str], bytes]:
     with CaptureQueriesContext(connection) as queries:
         sys.setprofile(note)
         try:
-            plan_of(request)
-        except Refused as refused:
-            refusal = refused
+            with pytest.raises(Refused) as refused:
+                plan_of(request)
         finally:
             sys.setprofile(None)
-    body = refusal_response(refusal).content
+    body = refusal_response(refused.value).content
     return calls, [query["sql"] for query in queries], body
 
 

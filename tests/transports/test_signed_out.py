@@ -44,7 +44,7 @@ async def test_a_pages_own_position_becomes_the_users(by_key: Any) -> None:
     assert Cursor.parse(hers).known
     for headers, status in ((pages, 200), ({"last-event-id": hers}, 401)):
         async with Browser(by_key, "open/a", headers=headers) as visitor:
-            await visitor.until(lambda visitor=visitor: visitor.messages)
+            await visitor.until(visitor.has_begun)
             assert visitor.status == status
 
 
@@ -84,8 +84,8 @@ async def test_an_event_moves_each_ones_own_cursor(by_key: Any) -> None:
         for browser in (hers, visitors):
             await browser.opened()
         await tell("open/a", "said", 1)
-        for browser in (hers, visitors):
-            await browser.until(lambda browser=browser: browser.has_said(1))
+        await hers.until(hers.said)
+        await visitors.until(visitors.said)
         assert Cursor.parse(hers.frames[-1].id or "").known
         assert not Cursor.parse(visitors.frames[-1].id or "").known
 
