@@ -11,7 +11,7 @@ from tests.support.servers import Server
 NewDatabase = Callable[..., ServerDatabase]
 StartServer = Callable[..., Server]
 
-COUNT = 2_000
+COUNT = 1_500
 APPLICATION = "tests.churn.census:application"
 
 
