@@ -16,6 +16,7 @@ SECONDS ?= 600
 SOAK_ARGS ?=
 # What clients send, first: about 2,000 inputs a second.
 FUZZ_INPUTS ?= 1000000
+CONNECTIONS ?= 100000
 
 BIN := $(VENV)/bin
 # A chosen test is run alone, so that what it prints can be read.
@@ -125,9 +126,11 @@ test-client:
 	  *) echo "Left out: $(NPM_MISSING)";; esac
 endif
 
-soak: $(DEV_READY) ## a million malformed inputs, long tests, then random faults for SECONDS (600)
+soak: $(DEV_READY) ## a million malformed inputs, 100,000 connections, long tests, then faults for SECONDS (600)
 	@$(BIN)/python -m tests.fuzz.soak $(FUZZ_INPUTS)
-	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long
+	@$(BIN)/python -m tests.churn.soak $(CONNECTIONS)
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/chaos
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q tests/servers/test_drain.py
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors

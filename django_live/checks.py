@@ -411,3 +411,35 @@ def _socket_timeout(host: Any) -> float | None:
     except ImportError:
         return None
     return cast("float | None", getattr(connection, "DEFAULT_SOCKET_TIMEOUT", None))
+
+
+LONGEST = {"TICKET_LIFETIME": 600.0, "RECHECK": 3600.0, "STREAM_LIFETIME": 86_400.0}
+"""Seconds after which a setting that bounds what goes wrong bounds it no more."""
+
+
+@register("django_live", deploy=True)
+def check_bounds(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W020: any host is the site's own. W021: times that are no bound any more."""
+    if problems(getattr(settings, SETTING, {})):
+        return []
+    found: list[CheckMessage] = []
+    if "*" in settings.ALLOWED_HOSTS:
+        found.append(
+            Warning(
+                'ALLOWED_HOSTS has "*": a page of any name that leads to this site\'s address counts '
+                "as the site's own, and opens streams.",
+                hint="Name the site's hosts.",
+                id="django_live.W020",
+            )
+        )
+    for name, longest in LONGEST.items():
+        if getattr(live_settings(), name) > longest:
+            found.append(
+                Warning(
+                    f"{name} is more than {longest:.0f} seconds: so long may a ticket be found in a log "
+                    "and used, a right that is gone go unnoticed, or a client that vanished be kept.",
+                    hint="Leave the default, or something of its size.",
+                    id="django_live.W021",
+                )
+            )
+    return found

@@ -327,3 +327,18 @@ def test_sessions_in_cookies(settings: Any) -> None:
     assert checks.check_sessions(None) == []
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     assert [message.id for message in checks.check_sessions(None)] == ["django_live.W012"]
+
+
+def test_hosts_and_bounds(settings: Any) -> None:
+    def found() -> list[str | None]:
+        return [message.id for message in checks.check_bounds(None)]
+
+    assert found() == []
+    settings.ALLOWED_HOSTS = ["shop.example", "*"]
+    assert found() == ["django_live.W020"]
+    settings.ALLOWED_HOSTS = ["shop.example", ".shop.example"]
+    settings.DJANGO_LIVE = {"TICKET_LIFETIME": 600, "RECHECK": 3600, "STREAM_LIFETIME": 86_400}
+    assert found() == []
+    for name in ("TICKET_LIFETIME", "RECHECK", "STREAM_LIFETIME"):
+        settings.DJANGO_LIVE = {name: 100_000}
+        assert found() == ["django_live.W021"]

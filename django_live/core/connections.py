@@ -60,6 +60,7 @@ class Connection:
         "id",
         "is_busy",
         "kept_places",
+        "known",
         "lagging",
         "next_beat",
         "notices",
@@ -88,6 +89,7 @@ class Connection:
         self.sink = sink
         self.dialect = dialect
         self.viewer = viewer
+        self.known = viewer.is_known
         self.on_need = on_need
         """Called for a subscription that needs events which only the log has."""
         self.subscriptions: dict[str, Subscription] = {}
@@ -264,7 +266,7 @@ class Connection:
         if spared:
             return self.dialect.moved(self.cursor) if entry.offset else b""
         if len(self.subscriptions) == 1 and not self.kept_places:
-            return entry.shared_frame(self.dialect)
+            return entry.shared_frame(self.dialect, self.known)
         return entry.frame(self.dialect) + self.dialect.end(self.cursor if entry.offset else "")
 
 

@@ -29,7 +29,11 @@ from .topics import History, Topic, Viewer, as_topic
 
 logger = logging.getLogger("django_live.control")
 
-CHECKS_AT_ONCE = 16
+CHECKS_AT_ONCE = 12
+LARGE_CHECKS_AT_ONCE = 4
+"""Of a check of more than ``FEW`` viewers: half as many as there are threads for it, so that nobody waits
+for a large group who was dismissed meanwhile."""
+FEW = 50
 RECENT_COMMANDS = 100
 EVERYTHING: dict[str, Any] = {}
 
@@ -105,7 +109,8 @@ class Control:
         self.hub = hub
         self.subscribing = subscribing
         self._spawn: Callable[[Coroutine[Any, Any, None]], Any] = spawn
-        self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._gate = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._gate_of_many = asyncio.Semaphore(LARGE_CHECKS_AT_ONCE)
         self._ear: Connection | None = None
         self._recent: deque[tuple[float, str, dict[str, str]]] = deque(maxlen=RECENT_COMMANDS)
         self._all_since = time.monotonic()
@@ -167,36 +172,43 @@ class Control:
 
     async def check(self, connections: Iterable[Connection], topic_key: str | None = None) -> None:
         """Ask the permissions of these connections again, each user and topic once."""
-        asked: dict[Hashable, asyncio.Task[Viewer | None]] = {}
-        answers: dict[tuple[Viewer, str], asyncio.Task[bool | None]] = {}
+        of_viewers: dict[Hashable, list[Connection]] = {}
+        for connection in connections:
+            of_viewers.setdefault(connection.viewer.identity, []).append(connection)
+        gate = self._gate if len(of_viewers) <= FEW else self._gate_of_many
+        left = iter(of_viewers.values())
 
-        async def check_one(connection: Connection) -> None:
-            viewer = connection.viewer
-            identity = viewer.identity
-            if identity not in asked:
-                asked[identity] = asyncio.ensure_future(self._as_of_now(viewer))
-            fresh = await asked[identity]
+        async def one_after_the_other() -> None:
+            for same in left:
+                await self._check_viewer(same, topic_key, gate)
+
+        at_once = min(CHECKS_AT_ONCE, len(of_viewers))
+        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+
+    async def _check_viewer(
+        self, connections: list[Connection], topic_key: str | None, gate: asyncio.Semaphore
+    ) -> None:
+        """The same for connections of one viewer."""
+        fresh = await self._as_of_now(connections[0].viewer, gate)
+        answers: dict[str, bool | None] = {}
+        for connection in connections:
             if fresh is None:
                 self.signed_out(connection)
-                return
+                continue
             for key, subscription in list(connection.subscriptions.items()):
-                if topic_key in (None, key):
-                    if (fresh, key) not in answers:
-                        answers[fresh, key] = asyncio.ensure_future(
-                            self._may_see(fresh, subscription.feed.topic)
-                        )
-                    allowed = await answers[fresh, key]
-                    if allowed is None:
-                        self.subscribing.end_unavailable(subscription)
-                    elif not allowed:
-                        self._revoked(subscription)
+                if topic_key not in (None, key):
+                    continue
+                if key not in answers:
+                    answers[key] = await self._may_see(fresh, subscription.feed.topic, gate)
+                if answers[key] is None:
+                    self.subscribing.end_unavailable(subscription)
+                elif not answers[key]:
+                    self._revoked(subscription)
 
-        await asyncio.gather(*(check_one(connection) for connection in connections))
-
-    async def _as_of_now(self, viewer: Viewer) -> Viewer | None:
+    async def _as_of_now(self, viewer: Viewer, gate: asyncio.Semaphore) -> Viewer | None:
         """The viewer with the user as they are now; None when they are no longer signed in."""
         fresh = viewer.refreshed()
-        async with self._checking:
+        async with gate:
             try:
                 stands = await hooks.in_thread(hooks.hook_threads(), fresh.still_stands)
             except Exception:
@@ -204,10 +216,10 @@ class Control:
                 return viewer
         return fresh if stands else None
 
-    async def _may_see(self, viewer: Viewer, topic: Topic) -> bool | None:
+    async def _may_see(self, viewer: Viewer, topic: Topic, gate: asyncio.Semaphore) -> bool | None:
         """None: it could not be decided. Then the client may come back and ask again, rather than
         give the topic up because a database was away for a second."""
-        async with self._checking:
+        async with gate:
             try:
                 return bool(await hooks.call(topic.can_subscribe, viewer))
             except Exception:

@@ -35,6 +35,8 @@ _PLACE = re.compile(
     r"\.(?P<seal>[A-Za-z0-9_-]{8})",
     re.ASCII,
 )
+_ANYBODY, _SOMEBODY = b"live-cursor", b"live-cursor-own"
+"""What seals are made for: places given to anybody, and those given to who has said who they are."""
 
 
 class Position(NamedTuple):
@@ -169,29 +171,30 @@ def topic_key(namespace: str, name: str) -> str:
 # -- cursors ---------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8)
-def _seal_key(secret: str | bytes) -> bytes:
+@lru_cache(maxsize=16)
+def _seal_key(secret: str | bytes, purpose: bytes) -> bytes:
     raw = secret.encode() if isinstance(secret, str) else secret
-    return hashlib.blake2b(raw, person=b"live-cursor", digest_size=32).digest()
+    return hashlib.blake2b(raw, person=purpose, digest_size=32).digest()
 
 
-def _seal(body: str, secret: str | bytes) -> str:
+def _seal(body: str, secret: str | bytes, purpose: bytes) -> str:
     # Only this site gives out places, so a place ahead of the log proves that the log lost events,
     # and nobody can provoke a new epoch with a made-up one. 48 bits: a guess costs a request.
-    digest = hashlib.blake2b(body.encode(), key=_seal_key(secret), digest_size=6).digest()
+    digest = hashlib.blake2b(body.encode(), key=_seal_key(secret, purpose), digest_size=6).digest()
     return urlsafe_b64encode(digest).decode()
 
 
-def place_text(key: str, position: Position | None) -> str:
-    """A cursor's entry for one topic. ``None`` stands for "was subscribed; has no position"."""
+def place_text(key: str, position: Position | None, *, known: bool = False) -> str:
+    """A cursor's entry for one topic. ``None`` stands for "was subscribed; has no position". With
+    ``known`` it is for somebody who has said who they are, and remembers that."""
     short = key[:12]
     body = short if position is None else f"{short}.{position.epoch}.{position.offset}"
-    return f"{body}.{_seal(body, settings.SECRET_KEY)}"
+    return f"{body}.{_seal(body, settings.SECRET_KEY, _SOMEBODY if known else _ANYBODY)}"
 
 
-def _is_sealed(body: str, seal: str) -> bool:
+def _is_sealed(body: str, seal: str, purpose: bytes) -> bool:
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return any(hmac.compare_digest(_seal(body, secret), seal) for secret in secrets)
+    return any(hmac.compare_digest(_seal(body, secret, purpose), seal) for secret in secrets)
 
 
 class Place(NamedTuple):
@@ -201,6 +204,14 @@ class Place(NamedTuple):
     position: Position | None
     genuine: bool
     """False: this site never gave it out."""
+    known: bool = False
+    """Whether it was given to somebody who had said who they are."""
+
+    def as_known(self, key: str) -> Place:
+        """The same place as somebody gets it who has said who they are."""
+        if self.known or not self.genuine:
+            return self
+        return Place(place_text(key, self.position, known=True), self.position, True, True)
 
 
 class Cursor:
@@ -229,8 +240,15 @@ class Cursor:
                 raise MalformedCursor("This is not a cursor that this site gave out.")
             body, seal = entry[: match.start("seal") - 1], match["seal"]
             position = Position(match["epoch"], int(match["offset"])) if match["epoch"] else None
-            places.setdefault(match["key"], Place(entry, position, _is_sealed(body, seal)))
+            known = _is_sealed(body, seal, _SOMEBODY)
+            genuine = known or _is_sealed(body, seal, _ANYBODY)
+            places.setdefault(match["key"], Place(entry, position, genuine, known))
         return cls(places)
+
+    @property
+    def known(self) -> bool:
+        """Whether any of it was given to somebody who had said who they are."""
+        return any(place.known for place in self._places.values())
 
     def get(self, key: str) -> Place | None:
         """The place for the topic with this key, or None when the cursor does not speak of it."""

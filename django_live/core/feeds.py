@@ -58,18 +58,36 @@ class Dialect(Protocol):
 class FramedEvent:
     """An event in a feed's ring, with its frames."""
 
-    __slots__ = ("_frames", "_shared_frames", "epoch", "event", "offset", "place", "size", "topic")
+    __slots__ = (
+        "_frames",
+        "_places",
+        "_shared_frames",
+        "epoch",
+        "event",
+        "offset",
+        "size",
+        "topic",
+    )
 
     def __init__(self, topic: Topic, event: Event, epoch: str) -> None:
         self.topic = topic
         self.event = event
         self.epoch = epoch
         self.offset = event.offset
-        self.place = place_text(topic.key, Position(epoch, event.offset)) if event.offset else ""
         # Text of other scripts takes up to three bytes a character.
         self.size = 200 + (len(event.data) if event.data.isascii() else len(event.data.encode()))
         self._frames: dict[str, bytes] = {}
-        self._shared_frames: dict[str, bytes] = {}
+        # Of visitors, and of those who have said who they are.
+        self._places = ["", ""]
+        self._shared_frames: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
+
+    def place(self, known: bool) -> str:
+        """The cursor's entry of who has read this far; empty without history."""
+        place = self._places[known]
+        if not place and self.offset:
+            position = Position(self.epoch, self.offset)
+            place = self._places[known] = place_text(self.topic.key, position, known=known)
+        return place
 
     def frame(self, dialect: Dialect) -> bytes:
         """The frame without its end."""
@@ -78,12 +96,12 @@ class FramedEvent:
             frame = self._frames[dialect.name] = dialect.event(self.topic, self.event)
         return frame
 
-    def shared_frame(self, dialect: Dialect) -> bytes:
+    def shared_frame(self, dialect: Dialect, known: bool) -> bytes:
         """The whole frame, the same for every connection that has no other topic."""
-        frame = self._shared_frames.get(dialect.name)
+        frame = self._shared_frames[known].get(dialect.name)
         if frame is None:
-            frame = self.frame(dialect) + dialect.end(self.place)
-            self._shared_frames[dialect.name] = frame
+            frame = self.frame(dialect) + dialect.end(self.place(known))
+            self._shared_frames[known][dialect.name] = frame
         return frame
 
 
@@ -147,7 +165,7 @@ class Subscription:
     def moved_to(self, entry: FramedEvent) -> None:
         if entry.offset:
             self.offset = entry.offset
-            self.place = entry.place
+            self.place = entry.place(self.connection.known)
 
     def is_spared(self, entry: FramedEvent) -> bool:
         """Whether this connection gets the cursor of this event and not its content."""
@@ -230,14 +248,13 @@ class Feed:
         known = self.ring[index].event
         return (known.type, known.data) != (event.type, event.data)
 
-    @property
-    def place(self) -> str:
+    def place(self, known: bool) -> str:
         """The cursor's entry for a reader that has everything."""
         if not self.logged:
-            return place_text(self.key, None)
+            return place_text(self.key, None, known=known)
         if self.ring:
-            return self.ring[-1].place
-        return place_text(self.key, Position(self.epoch, self.last))
+            return self.ring[-1].place(known)
+        return place_text(self.key, Position(self.epoch, self.last), known=known)
 
 
 def enqueue(

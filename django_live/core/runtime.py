@@ -42,8 +42,9 @@ MOST_LEAVING = 100
 """Connections that end in a second, when there are so few that they need no longer window."""
 LEAVE_STEP = 0.05
 """Seconds between two looks at who has to leave now."""
-COMMANDS_CHECK = 1.0
-"""Seconds: a revocation has to be felt everywhere within one."""
+COMMANDS_CHECK = 0.7
+"""Seconds, give or take a tenth: a revocation has to be felt everywhere within one, also where the bus
+lost it, and asking the permissions again takes some of that."""
 
 
 class Runtime:
@@ -234,7 +235,7 @@ class Runtime:
         commands = ControlTopic().key
         quiet: list[Feed] = []
         for feed in self.hub.feeds.values():
-            if now - feed.quiet_since >= (COMMANDS_CHECK if feed.key == commands else interval):
+            if feed.key == commands or now - feed.quiet_since >= interval:
                 feed.quiet_since = now
                 quiet.append(feed)
         await self.subscribing.check_heads(quiet)

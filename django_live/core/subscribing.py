@@ -149,7 +149,7 @@ class Subscribing(Following):
         if place is None:
             if feed.topic.has_snapshot():
                 return lambda: self._snapshot_first(subscription, None)
-            subscription.place = feed.place
+            subscription.place = feed.place(subscription.connection.known)
             last = feed.last
             return lambda: self.hub.deliver_from(subscription, last)
         reason = self._reason_for_reset(feed, place)
@@ -289,7 +289,7 @@ class Subscribing(Following):
             self._snapshot_first(subscription, reason)
             return
         frame = subscription.connection.dialect.reset(feed.topic.name, reason, False)
-        subscription.prelude = (frame, feed.place)
+        subscription.prelude = (frame, feed.place(subscription.connection.known))
         self.hub.deliver_from(subscription, feed.last)
         if not subscription.connection.blocked:
             subscription.connection.pump()
@@ -325,7 +325,8 @@ class Subscribing(Following):
         if reason is not None:
             frames = dialect.reset(feed.topic.name, reason, True) + dialect.end("")
         frames += dialect.snapshot(feed.topic.name, data)
-        place = place_text(feed.key, Position(epoch, last) if feed.logged else None)
+        position = Position(epoch, last) if feed.logged else None
+        place = place_text(feed.key, position, known=subscription.connection.known)
         subscription.prelude = (frames, place)
         subscription.holding = False
         self.hub.deliver_from(subscription, last)

@@ -131,6 +131,11 @@ class Viewer:
         return self.topics is None or topic in self.topics
 
     @property
+    def is_known(self) -> bool:
+        """Whether somebody has said who they are: not a mere visitor."""
+        return self.user_id is not None or bool(self.credential)
+
+    @property
     def has_expired(self) -> bool:
         return self.expires <= time.time()
 

@@ -34,7 +34,7 @@ from .actions import (
 )
 from .frames import compact
 from .inbound import Answer, Bucket, Lanes, handle, refusal, sender_of
-from .requests import MESSAGES, SHOWN_NAME, Plan, Refusal, decide
+from .requests import MESSAGES, SHOWN_NAME, Plan, Refusal, Refused, decide
 from .socket_frames import SOCKET
 from .socket_sink import SocketSink
 from .sockets import LAST_WRITE, Message, Receive, Send
@@ -242,7 +242,12 @@ class Socket:
         def decide_now() -> Plan | None:
             viewer = connection.viewer.refreshed()
             # Who has signed out must not be given what anybody may see, as if nothing had happened.
-            return decide(viewer, fresh, asked.cursor, free) if viewer.still_stands() else None
+            if not viewer.still_stands():
+                return None
+            try:
+                return decide(viewer, fresh, asked.cursor, free)
+            except Refused:
+                return None
 
         try:
             plan = await hooks.in_thread(hooks.hook_threads(), decide_now)
@@ -285,7 +290,12 @@ class Socket:
         assert connection is not None
         if connection.ending in ("signed-out", "disconnected"):
             return
-        tell = partial(self._answer, sent.ref, sent.topic)
+
+        def tell(answer: Answer) -> None:
+            self._answer(sent.ref, sent.topic, answer)
+            if answer.code == "signed-out":
+                self._live.control.signed_out(connection)
+
         try:
             topic = registry.resolve(sent.topic, connection.viewer.namespace)
         except UnknownTopic:

@@ -74,14 +74,17 @@ class Hold:
     async def _decide(self, scope: Scope, receive: Receive, send: Send) -> _Held | None:
         """Let Django answer. What is to be held comes back; nothing else of the request stays."""
         slot = Slot()
-        body = _Body(receive)
+        admission = self.gate.admission() if _asks_for_stream(scope) else None
+        body = _Body(receive, admission)
         inner = {**scope, SCOPE_KEY: slot, BEGAN_SCOPE: time.time()}
         held = None
         try:
-            is_stream = _asks_for_stream(scope)
-            async with self.gate.admission() if is_stream else _Admission(None) as admission:
-                response = Response(slot, scope["method"], send, admission.release)
+            on_passed = admission.release if admission is not None else _nothing
+            response = Response(slot, scope["method"], send, on_passed)
+            try:
                 await self.application(inner, body, response)
+            finally:
+                on_passed()
             if response.start is not None and slot.plan is not None:
                 held = _Held(slot.plan, response.start, body, send, slot.serve)
             return held
@@ -169,35 +172,43 @@ class Gate:
         self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._places = WeakKeyDictionary()
 
-    def admission(self) -> _Admission:
-        """``async with``: a place, as soon as there is one."""
+    def admission(self) -> Admission:
+        """What one request waits for a place with."""
         loop = asyncio.get_running_loop()
         if loop not in self._places:
             self._places[loop] = asyncio.Semaphore(live_settings().ADMISSION)
-        return _Admission(self._places[loop])
+        return Admission(self._places[loop])
 
 
-class _Admission:
-    """A place at the gate. Given back when Django has decided: what streams by itself from then on
-    (a response that cannot be held) must not keep the others out."""
+class Admission:
+    """A place at the gate, as soon as there is one. Given back when Django has decided: what streams by
+    itself from then on (a response that cannot be held) must not keep the others out."""
 
-    __slots__ = ("_gate",)
+    __slots__ = ("_gate", "_inside")
 
-    def __init__(self, gate: asyncio.Semaphore | None) -> None:
+    def __init__(self, gate: asyncio.Semaphore) -> None:
         self._gate = gate
+        self._inside = False
+
+    async def enter(self) -> None:
+        await self._gate.acquire()
+        self._inside = True
 
     async def __aenter__(self) -> Self:
-        if self._gate is not None:
-            await self._gate.acquire()
+        await self.enter()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self.release()
 
     def release(self) -> None:
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.release()
+        if self._inside:
+            self._inside = False
+            self._gate.release()
+
+
+def _nothing() -> None:
+    """There is no place to give back."""
 
 
 class Response:
@@ -238,12 +249,16 @@ def _headers_of_held(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes
 
 class _Body:
     """Django's ``receive``. Once the body is read, the wait for the disconnect is a task of its own
-    that Django's end does not cancel: servers take a cancelled ``receive`` for a client that left."""
+    that Django's end does not cancel: servers take a cancelled ``receive`` for a client that left.
 
-    __slots__ = ("_complete", "_receive", "_waiting")
+    The gate is passed when the request has come to its end, and Django begins to work: a client that never
+    ends it must not take anybody's place."""
 
-    def __init__(self, receive: Receive) -> None:
+    __slots__ = ("_admission", "_complete", "_receive", "_waiting")
+
+    def __init__(self, receive: Receive, admission: Admission | None) -> None:
         self._receive = receive
+        self._admission = admission
         self._complete = False
         self._waiting: asyncio.Future[Message] | None = None
 
@@ -252,6 +267,9 @@ class _Body:
             return await asyncio.shield(self.disconnected())
         message = await self._receive()
         self._complete = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._complete and self._admission is not None:
+            admission, self._admission = self._admission, None
+            await admission.enter()
         return message
 
     def disconnected(self) -> asyncio.Future[Message]:

@@ -65,6 +65,8 @@ def _answer_to(error: Exception, topic: Topic) -> Answer:
 def handle_in_thread(topic: Topic, message: Message) -> Answer:
     """Ask the topic and hand it the message, from a plain thread."""
     try:
+        if not message.viewer.still_stands():
+            return refusal("signed-out")  # never as a mere visitor, who may perhaps send, too
         if not message.viewer.may_name(topic.name):
             return refusal("forbidden")
         if not hooks.call_sync(topic.can_send, message.viewer):
@@ -85,8 +87,9 @@ async def _in_time(method: Callable[[Message], Awaitable[Any]], message: Message
 async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
     """The same for hooks that are coroutines, on the event loop that is the project's own."""
     try:
-        # Coroutines cannot load it themselves, where Django lets nobody ask a database.
-        await hooks.in_thread(hooks.message_threads(), lambda: message.viewer.user)
+        # This loads the user, too: coroutines cannot, where Django lets nobody ask a database.
+        if not await hooks.in_thread(hooks.message_threads(), message.viewer.still_stands):
+            return refusal("signed-out")
         if not message.viewer.may_name(topic.name):
             return refusal("forbidden")
         if not await hooks.call(topic.can_send, message.viewer):

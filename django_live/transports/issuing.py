@@ -55,7 +55,7 @@ def _issue(request: HttpRequest) -> HttpResponseBase:
     viewer = viewer_of(request)
     if is_by_cookie(viewer) and csrf.fault(request):
         raise Refused(403, [Refusal("csrf-failed")])
-    if viewer.user_id is None and not viewer.credential:
+    if not viewer.is_known:
         raise Refused(401, [Refusal("not-authenticated")])
     try:
         ticket = ticket_for(viewer, topics, scopes)

@@ -151,6 +151,7 @@ class _Reading:
     def __init__(self, plan: Plan) -> None:
         self.answer = Answer()
         self._log = get_log()
+        self._known = plan.viewer.is_known
         logged = [r.topic for r in plan.requests if r.topic.history is not None]
         # Before anything else is read: what comes meanwhile is in the next answer.
         self._heads = self._log.heads(logged) if logged else {}
@@ -242,7 +243,7 @@ class _Reading:
             self.answer.places.append(request.place.text)
 
     def _stay(self, request: Request, position: Position | None) -> None:
-        self.answer.places.append(place_text(request.topic.key, position))
+        self.answer.places.append(place_text(request.topic.key, position, known=self._known))
 
     def _tell(self, line: bytes, *, repeated: bool = False) -> None:
         self.answer.lines.append(line)

@@ -40,6 +40,7 @@ MESSAGES = {
     "too-many-topics": "Too many topics for one stream; this one was left out.",
     "malformed-cursor": "The cursor cannot be read; topics start anew.",
     "unavailable": "This topic could not be opened just now. Try again in a moment.",
+    "signed-out": "You are no longer signed in.",
     "not-authenticated": "The token or ticket is not good, or no longer.",
     "too-many-connections": "Too many connections are open already. Come back later.",
     "at-capacity": "This process is full. Poll, or come back later.",
@@ -176,13 +177,16 @@ def _cursor_of(request: HttpRequest) -> str:
 
 def decide(viewer: Viewer, names: Sequence[str], cursor_text: str, limit: int) -> Plan:
     """Decide which of these topics a viewer gets, at most ``limit``, and where they resume. Runs in a
-    plain thread."""
+    plain thread. Raises ``Refused`` for a visitor who resumes what was somebody's."""
     plan = Plan(viewer)
     cursor: Cursor | None = None
     try:
         cursor = Cursor.parse(cursor_text)
     except MalformedCursor:
         plan.refusals.append(Refusal("malformed-cursor"))
+    if cursor is not None and cursor.known and not viewer.is_known:
+        # A page whose session ended while it was away must not go on as if nothing had happened.
+        raise Refused(401, [Refusal("signed-out")])
     for name in names[:limit]:
         _decide(name, cursor, plan)
     plan.refusals += [Refusal("too-many-topics", name[:SHOWN_NAME]) for name in names[limit:]]
@@ -206,6 +210,8 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
             plan.refusals.append(Refusal("malformed-topic", shown))
             return
         place = UNREADABLE if cursor is None else cursor.get(topic.key)
+        if place is not None and plan.viewer.is_known:
+            place = place.as_known(topic.key)  # a page's is anybody's
         if not plan.viewer.may_name(topic.name):
             raise PermissionDenied
         if not hooks.call_sync(topic.can_subscribe, plan.viewer):

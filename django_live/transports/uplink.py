@@ -44,6 +44,7 @@ ENVELOPE = 64 * 1024
 """Bytes that a request may have beyond its data."""
 BINARY = "application/octet-stream"
 STATUSES = {
+    "signed-out": 401,
     "malformed-message": 400,
     "malformed-topic": 400,
     "forbidden": 403,

@@ -3,11 +3,7 @@ or a worker does."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,28 +13,16 @@ from playwright.sync_api import Page
 
 from tests.support.browsers import NewContext
 from tests.support.databases import ServerDatabase, server_database
-from tests.support.servers import PROJECT_ROOT, Server
+from tests.support.other_process import OtherProcess
+from tests.support.servers import Server
 
 PATIENCE = 30_000
 """Milliseconds: for a machine that is busy with other things."""
-OTHER_PROCESS = """
-import json, sys, traceback
-import django
-django.setup()
-for line in sys.stdin:
-    names = {}
-    try:
-        exec(json.loads(line), names)
-        answer = {"answer": names.get("answer")}
-    except Exception:
-        answer = {"error": traceback.format_exc()}
-    print(json.dumps(answer), flush=True)
-"""
 
 
 class Site:
     def __init__(
-        self, server: Server, database: ServerDatabase, other_process: subprocess.Popen[str]
+        self, server: Server, database: ServerDatabase, other_process: OtherProcess
     ) -> None:
         self.server = server
         self.database = database
@@ -48,14 +32,7 @@ class Site:
 
     def run(self, source: str) -> Any:
         """Run statements in the other process; what they leave in ``answer``, as JSON has it."""
-        stdin, stdout = self._other_process.stdin, self._other_process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps(source) + "\n")
-        stdin.flush()
-        told = json.loads(stdout.readline())
-        assert "error" not in told, told["error"]
-        return told["answer"]
+        return self._other_process.run(source)
 
     def requests(self, path: str) -> int:
         """How often the server has answered a GET of this path, as its own log says."""
@@ -96,16 +73,5 @@ def serving(folder: Path, package: str) -> Iterator[Site]:
             options=["--access-log"],
             log_path=folder / "server.log",
         )
-        other_process = subprocess.Popen(
-            [sys.executable, "-c", OTHER_PROCESS],
-            cwd=PROJECT_ROOT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **database.env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with other_process, server:
-            try:
-                yield Site(server, database, other_process)
-            finally:
-                other_process.kill()
+        with OtherProcess(database.env) as other_process, server:
+            yield Site(server, database, other_process)

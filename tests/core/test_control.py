@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from django_live.core.control import Control, ControlTopic
+from django_live.core.control import FEW, Control, ControlTopic
 from django_live.core.events import Draft
 from django_live.core.topics import History, Topic, Viewer, registry
 from tests.core.fakes import (
@@ -161,8 +163,6 @@ def test_commands_that_cannot_be_had_any_more_make_everybody_prove_themselves(
 
 def wait_for(stepped: SteppedLoop, condition: Callable[[], Any]) -> None:
     """Hooks run in threads: turn until they are done."""
-    import time
-
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -199,8 +199,6 @@ def test_a_command_between_the_decision_and_the_opening_is_not_lost(
     process: Process, join: Any
 ) -> None:
     """A view decided, then the user was signed out, then the stream was opened."""
-    import time
-
     decided = time.monotonic()
     process.control.carry_out("disconnect", {"user": "1"})
     late, other = join(ONE, pk=1), join(ONE, pk=2)
@@ -212,8 +210,6 @@ def test_a_command_between_the_decision_and_the_opening_is_not_lost(
 
 
 def test_a_command_from_before_the_decision_is_no_reason(process: Process, join: Any) -> None:
-    import time
-
     process.control.carry_out("disconnect", {"user": "1"})
     decided = time.monotonic()
     sink = join(ONE, pk=1)
@@ -298,22 +294,58 @@ def test_nobody_can_subscribe_to_the_commands() -> None:
     assert ControlTopic().can_send(Viewer()) is False
 
 
-def test_checks_run_a_few_at_a_time(process: Process, join: Any, stepped: SteppedLoop) -> None:
-    running = most = 0
+class Gate:
+    """Holds whoever asks until it is opened, and counts them."""
 
-    def slow(viewer: Viewer) -> bool:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        running -= 1
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.waiting: list[str | None] = []
+
+    async def __call__(self, viewer: Viewer) -> bool:
+        self.waiting.append(viewer.user_id)
+        await self.open.wait()
+        self.waiting.remove(viewer.user_id)
         return True
 
-    ALLOWED[ONE.name] = slow
-    for pk in range(50):
+
+def settled(stepped: SteppedLoop, gate: Gate) -> int:
+    """How many wait at the gate when no more come."""
+    seen = -1
+    while seen != len(gate.waiting):
+        seen = len(gate.waiting)
+        for _ in range(20):
+            stepped.turn()
+            time.sleep(0.002)  # threads load the users
+    return seen
+
+
+@pytest.mark.parametrize(("people", "at_once"), [(20, 12), (FEW, 12), (FEW + 1, 4), (300, 4)])
+def test_checks_run_a_few_at_a_time(
+    process: Process, join: Any, stepped: SteppedLoop, people: int, at_once: int
+) -> None:
+    gate = ALLOWED[ONE.name] = Gate()
+    for pk in range(people):
         join(ONE, pk=pk)
-    check(process, stepped)
-    assert len(Guarded.asked) == 50
-    assert most <= 16
+    done = process.spawn(process.control.check(list(process.hub.connections.values())))
+    assert settled(stepped, gate) == at_once
+    gate.open.set()
+    wait_for(stepped, done.done)
+    assert len(Guarded.asked) == people
+
+
+def test_nobody_waits_for_a_large_group(process: Process, join: Any, stepped: SteppedLoop) -> None:
+    gate = ALLOWED[ONE.name] = Gate()
+    for pk in range(100):
+        join(ONE, pk=pk)
+    group = process.spawn(process.control.check(list(process.hub.connections.values())))
+    assert settled(stepped, gate) == 4
+    sink = join(TWO, pk=500)
+    ALLOWED[TWO.name] = False
+    process.spawn(process.control.check([sink.connection]))
+    wait_for(stepped, lambda: sink.ended)
+    assert len(gate.waiting) == 4, "the group is still being asked"
+    gate.open.set()
+    wait_for(stepped, group.done)
 
 
 def test_control_starts_with_nothing_to_catch_up_on(process: Process) -> None:

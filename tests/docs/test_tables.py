@@ -105,6 +105,7 @@ def test_refusals_and_stream_errors() -> None:
     assert answers == refusals - messages - handshake - {"csrf-failed"} | {
         "forbidden",
         "unavailable",
+        "signed-out",
     }
     assert frames == (answers - whole) | errors
     assert on_sockets == messages | handshake | of_openings

@@ -1,5 +1,8 @@
 """SIGTERM on each server, with many streams, WebSockets and polls open: all are told to come back, one
-after the other; what is under way is finished; the process ends in time and as the server itself would."""
+after the other; what is under way is finished; the process ends in time and as the server itself would.
+
+`make soak` (LIVE_TEST_LONG=1) opens ten times as many, and waits on every server for a client that takes nothing,
+which costs seconds each."""
 
 from __future__ import annotations
 
@@ -27,8 +30,9 @@ from tests.support.sse_reader import SSEReader
 StartServer = Callable[..., Server]
 NewDatabase = Callable[..., ServerDatabase]
 
-STREAMS, SOCKETS = 100, 50
-DRAIN = 1.0
+IS_SOAK = bool(os.environ.get("LIVE_TEST_LONG"))
+STREAMS, SOCKETS = (600, 300) if IS_SOAK else (60, 30)
+DRAIN = 3.0 if IS_SOAK else 0.7
 ACCEPT = {"Accept": "text/event-stream"}
 QUIET = ("Traceback", "ERROR", "Exception")
 # What each ends with by itself, with tests/support/bare_stream.py and nobody connected: uvicorn in one
@@ -183,9 +187,7 @@ PATIENCE = 4.0
     [
         ("uvicorn", None),
         ("uvicorn", signal.SIGTERM),
-        ("daphne", None),
-        ("hypercorn", None),
-        ("granian", None),
+        *((name, None) for name in ("daphne", "hypercorn", "granian") if IS_SOAK),
     ],
 )
 def test_a_client_that_takes_nothing_is_waited_for_a_moment_unless_the_signal_comes_twice(

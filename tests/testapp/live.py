@@ -138,7 +138,7 @@ class SnapshotTopic(Topic):
 class ReadersTopic(Topic):
     """For those with a permission, their own or a group's."""
 
-    pattern = "readers/all"
+    pattern = "readers/<slug:slug>"
     history = History(events=1000, age=timedelta(days=1))
 
     def can_subscribe(self, viewer: Viewer) -> bool:

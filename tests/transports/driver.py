@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 from django_live.core import bus
 from django_live.core.events import Draft, encode_data
 from django_live.core.log import get_log
-from django_live.core.topics import as_topic
+from django_live.core.topics import Topic, as_topic
 from tests.support.wire import Frame, FrameParser
 
 
-async def tell(name: str, type: str, data: object) -> None:
+async def tell(name: str | Topic, type: str, data: object) -> None:
     """Publish, as far as these tests are concerned: no transaction, no database."""
     topic = as_topic(name)
     appended = get_log().append(topic, [Draft(type, encode_data(data))])
@@ -143,6 +143,9 @@ class Browser:
 
     def has_said(self, count: int) -> bool:
         return len(self.said()) == count
+
+    def has_begun(self) -> bool:
+        return bool(self.messages)
 
     @property
     def status(self) -> int:

@@ -249,6 +249,7 @@ async def test_only_so_many_streams_open_at_once(settings_in_force: Any) -> None
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         nonlocal inside, most
+        await receive()
         inside += 1
         most = max(most, inside)
         await free.wait()
@@ -276,6 +277,7 @@ async def test_streams_of_others_do_not_keep_ours_out(settings_in_force: Any) ->
     over = asyncio.Event()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
         await over.wait()
@@ -293,6 +295,7 @@ async def test_a_request_that_fails_gives_its_place_back(settings_in_force: Any)
     settings_in_force(DJANGO_LIVE={"ADMISSION": 1})
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
         raise LookupError("no")
 
     hold = Hold(application)
@@ -300,6 +303,26 @@ async def test_a_request_that_fails_gives_its_place_back(settings_in_force: Any)
         browser = Browser(hold)
         with pytest.raises(LookupError):
             await asyncio.wait_for(hold(browser.scope, browser.receive, browser.send), 5)
+
+
+async def test_who_never_ends_the_request_takes_nobodys_place(site: Site) -> None:
+    """A GET may announce a body, and its client may never send it."""
+
+    class Endless(Browser):
+        async def receive(self) -> Any:
+            if self._asked:
+                return await super().receive()
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": True}
+
+    application = site(DJANGO_LIVE={"ADMISSION": 2})
+    async with (
+        Endless(application, "open/a"),
+        Endless(application, "open/a"),
+        Endless(application, "open/a"),
+        Browser(application, "open/a") as browser,
+    ):
+        await browser.opened()
 
 
 # -- sockets that are slow, break, or are gone -----------------------------------------------------

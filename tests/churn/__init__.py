@@ -1,0 +1,1 @@
+"""Connections that come and go, by the thousand: nothing of them is left."""

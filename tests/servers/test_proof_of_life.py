@@ -1,0 +1,71 @@
+"""Clients that are gone without a word: their socket looks open, and nobody reads it or speaks. Nothing
+tells the server; so it finds out, and nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from tests.servers.test_polling import cursor_of
+from tests.support.databases import ServerDatabase
+from tests.support.http import Visitor
+from tests.support.other_process import OtherProcess
+from tests.support.servers import Server
+from tests.support.socket_client import SocketClient
+from tests.support.sse_reader import request_bytes
+
+StartServer = Callable[..., Server]
+
+EACH = 10
+SETTINGS = {"HEARTBEAT": 0.5, "STREAM_LIFETIME": 1.5}
+FILL = """
+from django.db import transaction
+from django_live import publish
+with transaction.atomic():
+    for n in range(200):
+        publish("open/large", "counted", {"n": n, "filling": "x" * 32_000})
+"""
+
+
+def gone(server: Server, path: str) -> socket.socket:
+    """Asks for this address, and is not heard of again."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((server.host, server.port))
+    connection.sendall(request_bytes(server.host, server.port, path))
+    return connection
+
+
+def test_they_are_found_and_dropped_whatever_they_had_open(
+    new_server_database: Callable[..., ServerDatabase], start_server: StartServer
+) -> None:
+    database = new_server_database("sqlite")
+    env = {**database.env, "LIVE_TEST_DJANGO_LIVE": json.dumps(SETTINGS)}
+    # How long it keeps a connection on which nobody asks for anything is the server's own affair.
+    server = start_server("uvicorn", env=env, options=["--timeout-keep-alive", "1"])
+    cursor = cursor_of(Visitor(server.url), "open/quiet")
+    paths = [
+        "/live/events/?topic=open/quiet",
+        "/live/events/?topic=open/large",
+        f"/live/poll/?topic=open/quiet&cursor={cursor}&wait=3",
+    ]
+    with ExitStack() as stack, OtherProcess(env) as elsewhere:
+        before = server.open_files()
+        for _ in range(EACH):
+            for path in paths:
+                stack.enter_context(gone(server, path))
+            stack.enter_context(SocketClient(server.url, mute=True))
+        wait_until(lambda: server.open_files() >= before + 4 * EACH, "they are not open")
+        elsewhere.run(FILL)  # of one topic more than the sockets take
+        wait_until(lambda: server.open_files() < before + EACH, "they are still there")
+    assert "Traceback" not in server.log(), server.log_tail()
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)

@@ -1,0 +1,184 @@
+"""What somebody can try who writes their requests by hand: names and cursors that are not theirs, another
+tenant's topics, and questions whose answer would tell what exists."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import connection
+from django.http import HttpRequest
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from django_live.core.topics import as_topic
+from django_live.transports.requests import Refused, plan_of, refusal_response
+from tests.testapp.models import Order
+from tests.transports.driver import Browser, tell
+from tests.transports.socket_driver import Peer
+
+Site = Callable[..., Any]
+
+# -- tenants ---------------------------------------------------------------------------------------
+
+
+def tenant_of(request: HttpRequest) -> str:
+    return request.headers.get("X-Tenant", "")
+
+
+@pytest.fixture
+def tenants(site: Site) -> Any:
+    return site(DJANGO_LIVE={"NAMESPACE": f"{__name__}.tenant_of"})
+
+
+ACME, RIVAL = {"X-Tenant": "acme"}, {"X-Tenant": "rival"}
+
+
+@pytest.mark.asyncio
+async def test_what_is_said_in_one_tenant_is_heard_by_no_other(tenants: Any) -> None:
+    async with (
+        Browser(tenants, "open/a", headers=ACME) as ours,
+        Browser(tenants, "open/a", headers=RIVAL) as theirs,
+        Peer(tenants, headers=RIVAL) as peer,
+    ):
+        for one in (ours, theirs, peer):
+            await one.opened()
+        await peer.subscribe("open/a")
+        await tell_in("acme", 1)
+        await ours.until(ours.said)
+        await tell_in("rival", 2)
+        await theirs.until(theirs.said)
+        await peer.until(peer.said)
+        assert ours.said() == [1]
+        assert theirs.said() == peer.said() == [2]
+
+
+@pytest.mark.asyncio
+async def test_a_cursor_of_one_tenant_reads_nothing_in_another(tenants: Any) -> None:
+    async with Browser(tenants, "open/a", headers=ACME) as ours:
+        await ours.opened()
+        cursor = next(frame.id for frame in reversed(ours.frames) if frame.id)
+    await tell_in("acme", 1)
+    resumed = {**RIVAL, "last-event-id": str(cursor)}
+    async with Browser(tenants, "open/a", headers=resumed) as theirs:
+        await theirs.opened()
+        await tell_in("rival", 2)
+        await theirs.until(theirs.said)
+        assert theirs.said() == [2]
+
+
+async def tell_in(namespace: str, n: int) -> None:
+    await tell(as_topic("open/a", namespace), "said", n)
+
+
+# -- names and cursors -----------------------------------------------------------------------------
+
+NAMES = [
+    "open/a\norders/1",
+    "open/a\r\nevent: forged",
+    "open/a,orders/1",
+    "open/../orders/1",
+    "open/a/../../orders/1",
+    "open/a/",
+    "/open/a",
+    "OPEN/a",
+    "open/a\0",
+    "open%2Fa",
+    "open/а",
+    "orders/١",
+    "django_live/control",
+    "django_live/control/",
+    "django_live/tickets/x",
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_spelling_opens_another_topic(site: Site, name: str) -> None:
+    async with Browser(site(), name) as browser:
+        await browser.ended()
+    assert browser.status == 403
+    assert json.loads(browser.body)["errors"][0]["code"] in ("forbidden", "malformed-topic")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("damage", ["epoch", "offset", "topic", "seal", "no position"])
+async def test_a_cursor_that_was_changed_reads_nothing(site: Site, damage: str) -> None:
+    application = site()
+    for n in range(3):
+        await tell("open/a", "said", n)
+    async with Browser(application, "open/a") as browser:
+        await browser.opened()
+        cursor = str(next(frame.id for frame in browser.frames if frame.id))
+    key, epoch, offset, seal = cursor.split(".")
+    forged = {
+        "epoch": f"{key}.{epoch[::-1]}.{offset}.{seal}",
+        "offset": f"{key}.{epoch}.0.{seal}",
+        "topic": f"{as_topic('open/b').key[:12]}.{epoch}.0.{seal}",
+        "seal": f"{key}.{epoch}.0.{seal[::-1]}",
+        "no position": f"{key}.{seal}",
+    }[damage]
+    topic = "open/b" if damage == "topic" else "open/a"
+    async with Browser(application, topic, headers={"last-event-id": forged}) as browser:
+        await browser.opened()
+        await browser.until(lambda: browser.events("stream-reset"))
+        assert browser.events("stream-reset")[0].json()["reason"] == "unknown-cursor"
+        await tell(topic, "said", 9)
+        await browser.until(browser.said)
+        assert browser.said() == [9], "what was before it was read"
+
+
+# -- what exists -----------------------------------------------------------------------------------
+
+
+def asked(name: str, user: Any) -> HttpRequest:
+    request = RequestFactory().get(f"/live/events/?{urlencode({'topic': name})}")
+    request.user = user
+    request.session = SessionStore()
+    return request
+
+
+def work_of(name: str, user: Any) -> tuple[list[str], list[str], bytes]:
+    """The functions that are called, the queries, and the answer, to this question."""
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, _argument: Any) -> None:
+        if event == "call":
+            calls.append(f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}")
+
+    request = asked(name, user)
+    with CaptureQueriesContext(connection) as queries:
+        sys.setprofile(note)
+        try:
+            with pytest.raises(Refused) as refused:
+                plan_of(request)
+        finally:
+            sys.setprofile(None)
+    body = refusal_response(refused.value).content
+    return calls, [query["sql"] for query in queries], body
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_what_is_anothers_and_what_is_not_cost_the_same_work(signed_in: bool) -> None:
+    """No clock is asked: the very same functions are called and the same queries made, so there is
+    nothing to be seen by one. (What the project's own `can_subscribe` does is the project's.)"""
+    bert = User.objects.create_user("bert")
+    anna: Any = User.objects.create_user("anna") if signed_in else AnonymousUser()
+    order = Order.objects.create(pk=471_100, customer=bert)
+    existing, missing = f"orders/{order.pk}", f"orders/{order.pk + 1}"
+    work_of(existing, anna)  # what is imported and compiled once
+    theirs, none = work_of(existing, anna), work_of(missing, anna)
+    assert theirs[0] == none[0]
+    assert len(theirs[0]) > 50, "the calls were not seen"
+    assert [sql.replace(str(order.pk), "N") for sql in theirs[1]] == [
+        sql.replace(str(order.pk + 1), "N") for sql in none[1]
+    ]
+    assert bool(theirs[1]) is signed_in
+    assert theirs[2].replace(existing.encode(), b"N") == none[2].replace(missing.encode(), b"N")
