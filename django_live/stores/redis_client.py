@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -232,6 +233,22 @@ class RedisClient:
             await pool.disconnect()
 
 
+def is_of_cluster() -> bool:
+    """Whether the server of ``REDIS_URL`` belongs to a cluster; False also where it does not answer."""
+
+    def ask() -> Plan[bytes]:
+        (reply,) = yield [repeatable("INFO", "cluster")]
+        return bytes(reply)
+
+    client = RedisClient()
+    try:
+        return b"cluster_enabled:1" in client.run(ask())
+    except StoreError:
+        return False
+    finally:
+        client._pools_of_process().for_threads.disconnect()
+
+
 _OPTIONS: dict[str, Any] = {
     "max_connections": POOL_SIZE,
     "timeout": POOL_WAIT,
@@ -303,6 +320,13 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (AuthenticationError, 'does not let us in: check user and password in "REDIS_URL".'),
     (BusyLoadingError, "is still loading its data: try again when it has."),
     (OutOfMemoryError, "has no memory left: give it more, or let topics keep less history."),
+    (
+        MovedError,
+        (
+            "is one server of a cluster, and a cluster cannot be the store: let "
+            '"REDIS_URL" name a server of its own.'
+        ),
+    ),
     (ReadOnlyError, 'is a replica: let "REDIS_URL" name the primary.'),
     (
         RedisTimeoutError,
