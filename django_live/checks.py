@@ -112,9 +112,9 @@ def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     if _redis_faults(live_settings()):
         return []
-    from .stores.redis_client import is_of_cluster
+    from .stores.redis_client import RedisClient  # only here is redis known to be installed
 
-    if not is_of_cluster():
+    if not RedisClient().is_of_cluster():
         return []
     return [
         Warning(

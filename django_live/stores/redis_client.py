@@ -153,6 +153,21 @@ class RedisClient:
             result: T = end.value
             return result
 
+    def is_of_cluster(self) -> bool:
+        """Whether the server belongs to a cluster; False also where it does not answer. From a plain
+        thread; ends the connections of this client."""
+
+        def ask() -> Plan[bytes]:
+            (reply,) = yield [repeatable("INFO", "cluster")]
+            return bytes(reply)
+
+        try:
+            return b"cluster_enabled:1" in self.run(ask())
+        except StoreError:
+            return False
+        finally:
+            self._pools_of_process().for_threads.disconnect()
+
     # -- one round trip ----------------------------------------------------------------------------
 
     def _exchange(self, batch: Sequence[Words]) -> list[Any]:
@@ -231,22 +246,6 @@ class RedisClient:
         finally:
             by_loop.pop(loop, None)
             await pool.disconnect()
-
-
-def is_of_cluster() -> bool:
-    """Whether the server of ``REDIS_URL`` belongs to a cluster; False also where it does not answer."""
-
-    def ask() -> Plan[bytes]:
-        (reply,) = yield [repeatable("INFO", "cluster")]
-        return bytes(reply)
-
-    client = RedisClient()
-    try:
-        return b"cluster_enabled:1" in client.run(ask())
-    except StoreError:
-        return False
-    finally:
-        client._pools_of_process().for_threads.disconnect()
 
 
 _OPTIONS: dict[str, Any] = {

@@ -362,7 +362,7 @@ async def test_a_probe_is_not_lost_while_nobody_listens(
     monkeypatch.setattr(bus_module, "TICK", 0.01)
     monkeypatch.setattr(bus_module, "PROBE_AFTER", 0.0)
     monkeypatch.setattr(bus_module, "LONGEST_BACKOFF", 1.0)
-    monkeypatch.setattr(bus_module.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
     async with listening() as ear:
         await ear.bus.join(KEY)
         await until(lambda: ear.bus._probe._answered)

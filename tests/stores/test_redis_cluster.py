@@ -125,9 +125,9 @@ def test_a_cluster_as_the_store_is_refused_with_words(
 ) -> None:
     with settings_for(cluster.servers[0].url):
         assert [message.id for message in check_redis(None)] == ["django_live.W013"]
+        batches = [(topic, [Draft("said", "1")]) for topic in TOPICS]
         with pytest.raises(StoreError, match="is one server of a cluster"):
-            for topic in TOPICS:
-                RedisLog().append(topic, [Draft("said", "1")])
+            RedisLog().append_many(batches)
     with settings_for(own_redis.url):
         assert not check_redis(None)
         own_redis.kill()
