@@ -13,7 +13,7 @@ from tests.faults.site import CURRENT, PUBSUB, Plan
 
 pytestmark = pytest.mark.timeout(300)
 
-PLAN = Plan(store="redis", layer=PUBSUB, servers=(("uvicorn", CURRENT), ("daphne", CURRENT)))
+PLAN = Plan(store="redis", layer=PUBSUB, servers=(("uvicorn", CURRENT), ("uvicorn", CURRENT)))
 
 
 def test_nothing_is_lost_doubled_or_reordered(new_site: NewSite) -> None:
