@@ -64,8 +64,10 @@ def test_a_save_in_a_wsgi_page_reaches_a_stream_of_the_live_service(
         "LIVE_TEST_LAYER": own_redis.url,
         "LIVE_TEST_DJANGO_LIVE": json.dumps(
             {
-                **{"HEAD_CHECK": 3600, "SWEEP": 3600},
-                **{"CORS_ORIGINS": [PAGES], "CORS_CREDENTIALS": True},
+                "HEAD_CHECK": 3600,
+                "SWEEP": 3600,
+                "CORS_ORIGINS": [PAGES],
+                "CORS_CREDENTIALS": True,
             }
         ),
     }
