@@ -125,7 +125,7 @@ test-client:
 	  *) echo "Left out: $(NPM_MISSING)";; esac
 endif
 
-soak: $(DEV_READY) ## a million malformed inputs, then random faults for SECONDS (600)
+soak: $(DEV_READY) ## a million malformed inputs, then faults: a list and random ones, for SECONDS (600)
 	@$(BIN)/python -m tests.fuzz.soak $(FUZZ_INPUTS)
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
