@@ -142,6 +142,7 @@ def test_a_publish_while_redis_is_away(
         # Without the outbox the store's fault is the caller's; the layer's never is.
         expected = "returned" if store == "database" else "StoreError"
         assert answers["outside", "open/away"][0] == expected
+        print(answers)  # noqa: T201 -- with `-s`, the figures of each run
         assert max(seconds for _, seconds in answers.values()) < LONGEST, answers
         if store == "database":
             assert values(plain.events(2, 40)) == ["outside", "inside"]
