@@ -1,14 +1,18 @@
-"""Publishing from sync code: how long one `publish()` takes, and how many events `publish_many()`
-keeps in a second, by store and channel layer; `async_to_sync(group_send)` beside it.
+"""Publishing from sync code: how long one `publish()` takes, also while Redis does not answer, how many
+messages it costs on the pub/sub layer, as Redis counts them, and how many events `publish_many()` keeps in
+a second (the best of three runs), by store and channel layer; `async_to_sync(group_send)` beside it.
 
 `python benchmarks/publish.py --times 1000`
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from common import arguments, each, in_children, in_milliseconds, own_redis, report, seconds
@@ -20,6 +24,39 @@ LAYERS = {
 }
 DATA = {"text": "x" * 180}
 MANY = 5000
+
+
+def wall_and_cpu(work: Callable[[], Any]) -> tuple[float, float]:
+    """How long it takes, and how much of that is ours."""
+    began = time.process_time()
+    return seconds(work), time.process_time() - began
+
+
+def messages_sent(url: str) -> int:
+    """How often Redis was asked to PUBLISH, since it began."""
+    from redis import Redis
+
+    with Redis.from_url(url) as client:
+        return int(client.info("commandstats").get("cmdstat_publish", {}).get("calls", 0))
+
+
+def while_stopped(url: str, work: Callable[[], Any]) -> float:
+    """The longest of three calls, in seconds, while Redis takes connections and answers nobody."""
+    from redis import Redis
+
+    from django_live.exceptions import StoreError
+
+    def attempt() -> None:
+        with contextlib.suppress(StoreError):
+            work()
+
+    with Redis.from_url(url) as client:
+        process = int(client.info("server")["process_id"])
+    os.kill(process, signal.SIGSTOP)
+    try:
+        return max(seconds(attempt) for _ in range(3))
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
@@ -42,15 +79,24 @@ def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
     stores = ["database"] if database != "sqlite" else ["database", "memory", "redis"]
     for store in stores:
         with override_settings(DJANGO_LIVE={"STORE": store, "REDIS_URL": url}):
-            one = each(lambda n: publish("open/one", "said", DATA), times)
+            before = messages_sent(url)
+            one = each(lambda n: publish("open/one", "said", DATA), times, warm_up=50)
             rows.append(row(store, "publish()", one))
+            if layer == "pubsub":
+                rows[-1]["layer_messages"] = (messages_sent(url) - before) / (times + 50)
+            if layer != "none" or store == "redis":
+                longest = while_stopped(url, lambda: publish("open/one", "said", DATA))
+                stopped = {"store": rows[-1]["store"], "layer": layer}
+                rows.append(
+                    {**stopped, "what": "publish(), Redis stopped", "max_s": round(longest, 2)}
+                )
             same = [("open/one", "said", DATA)] * MANY
             spread = [(f"open/t{n % 100}", "said", DATA) for n in range(MANY)]
             publish_many(spread)
             for what, items in (("1 topic", same), ("100 topics", spread)):
-                began = time.process_time()
-                took = seconds(lambda items=items: publish_many(items))  # type: ignore[misc]
-                cpu = time.process_time() - began
+                took, cpu = min(
+                    wall_and_cpu(lambda items=items: publish_many(items)) for _ in range(3)
+                )  # type: ignore[misc]
                 rows.append(
                     {
                         "store": database if store == "database" else store,

@@ -105,6 +105,27 @@ def _redis_faults(configured: LiveSettings) -> list[CheckMessage]:
     return [Error(sentence, hint=hint, id="django_live.E004") for sentence, hint in faults.items()]
 
 
+@register("django_live", deploy=True)
+def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W013: the store's Redis is one server of a cluster. One that cannot be reached says nothing."""
+    if problems(getattr(settings, SETTING, {})) or live_settings().STORE != "redis":
+        return []
+    if _redis_faults(live_settings()):
+        return []
+    from .stores.redis_client import RedisClient  # only here is redis known to be installed
+
+    if not RedisClient().is_of_cluster():
+        return []
+    return [
+        Warning(
+            f"{SETTING}['REDIS_URL'] names one server of a Redis Cluster, which refuses most topics.",
+            hint="Let it name a server of its own, with a replica if need be. The channel layer "
+            "RedisPubSubChannelLayer may stay on the cluster.",
+            id="django_live.W013",
+        )
+    ]
+
+
 def _fault(key: str, path: str, is_right: Callable[[Any], bool], wanted: str) -> str:
     """What is wrong with the dotted path in a setting; empty when it leads to what is wanted."""
     names = f"{SETTING}[{key!r}] names {path!r}, which"

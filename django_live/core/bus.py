@@ -24,15 +24,24 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
-from .events import Event
+from .envelopes import Envelope, envelopes, read_envelope, size_of
 from .probe import Probe
 
 logger = logging.getLogger("django_live.bus")
 
-ENVELOPE_VERSION = 1
-MESSAGE_TYPE = "live.events"
-MAX_MESSAGE_EVENTS = 100
-MAX_MESSAGE_BYTES = 256 * 1024
+__all__ = [
+    "Bus",
+    "Envelope",
+    "envelopes",
+    "group_name",
+    "layer_in_force",
+    "reaches_other_processes",
+    "read_envelope",
+    "send",
+    "send_local",
+    "size_of",
+]
+
 INBOX_BYTES = 1024 * 1024
 """Data that may wait for an event loop of this process. More than that a busy loop reads from the log:
 a sweep numbers faster than a loop delivers, and 64 MB of events grew a server by 47 MB."""
@@ -55,71 +64,11 @@ RESTARTS = frozenset(2**power for power in range(1, 16))
 """After how many lost probes in a row the layer is connected anew. After the first, joining the groups
 again may be enough."""
 CLOSE_TIMEOUT = 5.0
-LONGEST_BACKOFF = 5.0
+LONGEST_BACKOFF = 1.0
+"""Seconds between two tries to receive. Longer ones spare nothing, for the groups are tried at each turn,
+and what is said after the layer came back would wait for them."""
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
-
-Envelope = dict[str, Any]
-
-
-def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelope]:
-    """Messages that carry these events, each small enough for any layer.
-
-    ``{"type", "v": 1, "key": topic key, "epoch", "events": [[offset, type, data, exclude, created,
-    conflate], …]}``. A later version may add keys; a receiver ignores those it does not know.
-    """
-    batch: list[list[Any]] = []
-    size = 0
-    for event in events:
-        if batch and (
-            len(batch) >= MAX_MESSAGE_EVENTS or size + len(event.data) > MAX_MESSAGE_BYTES
-        ):
-            yield _envelope(key, epoch, batch)
-            batch, size = [], 0
-        batch.append(
-            [event.offset, event.type, event.data, event.exclude, event.created, event.conflate]
-        )
-        size += len(event.data)
-    if batch:
-        yield _envelope(key, epoch, batch)
-
-
-def size_of(message: Envelope) -> int:
-    """How much data a message carries, in characters."""
-    return sum(len(data) for _, _, data, *_ in message["events"])
-
-
-def _envelope(key: str, epoch: str, batch: list[list[Any]]) -> Envelope:
-    return {
-        "type": MESSAGE_TYPE,
-        "v": ENVELOPE_VERSION,
-        "key": key,
-        "epoch": epoch,
-        "events": batch,
-    }
-
-
-def read_envelope(message: Envelope) -> tuple[str, str, list[Event]] | None:
-    """Key, epoch and events of a message; None for one that this release cannot read."""
-    try:
-        if message["type"] != MESSAGE_TYPE or message["v"] < 1:
-            return None
-        events = [
-            Event(
-                offset=offset,
-                type=type,
-                data=data,
-                exclude=exclude,
-                created=created,
-                conflate=conflate,
-            )
-            for offset, type, data, exclude, created, conflate in (
-                row[:6] for row in message["events"]
-            )
-        ]
-        return str(message["key"]), str(message["epoch"]), events
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def layer_in_force() -> Any | None:
@@ -210,6 +159,8 @@ class Bus:
         self._stopped = False
         """What waits inside a layer may swallow a cancellation: then this ends the tasks."""
         self._receiving: asyncio.Task[None] | None = None
+        self._is_listening = False
+        """Whether somebody waits for messages now, and not for another try."""
         self._heard = time.monotonic()
         self._in_a_row = 0
         self._may_have_overflowed = False
@@ -312,10 +263,12 @@ class Bus:
             asked = time.monotonic()
             try:
                 await self._open_channel()
+                self._is_listening = True
                 message = await self._layer.receive(self._channel)
             except Exception as error:
                 if _is_idle(error) and time.monotonic() - asked >= SHORTEST_IDLE:
                     continue
+                self._is_listening = False
                 self._note_outage(error)
                 failures += 1
                 await asyncio.sleep(random.uniform(0.05, min(LONGEST_BACKOFF, 0.1 * 2**failures)))
@@ -401,7 +354,8 @@ class Bus:
     async def _look_at_the_link(self, now: float) -> None:
         """Say something to ourselves when nobody else did, and see whether it comes back. A layer may
         be deaf without an error: its groups were flushed, or what reads for it has ended."""
-        if self._down_since is not None or not self._channel:
+        can_hear = self._is_listening and bool(self._channel)
+        if self._down_since is not None or not can_hear:
             self._probe.forget()
         elif self._probe.is_lost():
             self._probe.forget()
@@ -432,6 +386,7 @@ class Bus:
         if fresh is not None:
             self._layer, self._own_layer = fresh, True
         self._channel = ""
+        self._is_listening = False
         if self._receiving is not None:
             self._receiving.cancel()
         if owned and fresh is not None:

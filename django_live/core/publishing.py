@@ -32,9 +32,9 @@ from .topics import Topic, as_topic
 
 logger = logging.getLogger("django_live.publishing")
 
-SEND_TIMEOUT = 1.5
+SEND_TIMEOUT = 1.2
 """Seconds a sync caller waits for the channel layer, whatever it sends. Later the events are found in
-the log."""
+the log. Two are promised, and a store in the same Redis may have taken a part of them."""
 MESSAGES_AT_ONCE = 200
 BYTES_AT_ONCE = 1024 * 1024
 """Messages, and data in them, that are handed on together."""

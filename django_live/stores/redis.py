@@ -11,26 +11,34 @@ and no key has to stay for ever: events expire with their history, heads ``REMEM
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-import secrets
 import sys
-from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..core.events import Draft, Event, Position
+from ..core.events import Draft, Position
 from ..core.log import Appended, EventLog, Head, Page
-from ..core.topics import History, Topic, registry
-from ..exceptions import InvalidTopic
+from ..core.topics import Topic
 from . import clock
 from .clock import microseconds, words_for_now
 from .epochs import new_epoch
 from .redis_client import Command, Plan, RedisClient, Script, repeatable
+from .redis_words import (
+    UNDECLARED,
+    appended_in,
+    bounded,
+    digest_in,
+    event_in,
+    head_in,
+    history_of,
+    microseconds_until,
+    milliseconds,
+    with_marks,
+)
 
 logger = logging.getLogger("django_live.redis")
 
@@ -38,15 +46,11 @@ REMEMBERED = timedelta(days=30)
 """How long an epoch outlives the topic's events, and the last look at its head."""
 RENEWED = timedelta(days=1)
 """How often a head that is only looked at lives on."""
-UNDECLARED = History(events=2**53, age=timedelta(days=1))
-"""What is kept of topics that this process does not know; another one may, during a deploy."""
 KNOWN_TOPICS = 4096
 """Topics of which a process remembers what it appended last."""
 SCANNED_AT_ONCE = 500
 TOPICS_AT_ONCE = 200
 """Topics that are appended to in one round trip, each by a script of its own."""
-_LONGEST = timedelta(days=3650)
-"""Redis refuses to keep a key for thousands of years."""
 
 
 class RedisLog(EventLog):
@@ -103,7 +107,7 @@ class RedisLog(EventLog):
     def _append_many(
         self, batches: Sequence[tuple[Topic, Sequence[Draft]]]
     ) -> Plan[list[Appended]]:
-        marked = [(topic, _marked(drafts)) for topic, drafts in batches]
+        marked = [(topic, with_marks(drafts)) for topic, drafts in batches]
         done: dict[int, Appended] = {}
         for start in range(0, len(marked), TOPICS_AT_ONCE):
             waiting = list(range(start, min(start + TOPICS_AT_ONCE, len(marked))))
@@ -112,7 +116,7 @@ class RedisLog(EventLog):
                 for place, reply in zip(waiting, replies, strict=True):
                     topic, drafts = marked[place]
                     if reply[0] == 1:
-                        done[place] = _appended(drafts, reply)
+                        done[place] = appended_in(drafts, reply)
                         self._remember(topic, Position(done[place].epoch, reply[2]))
                 waiting = [place for place in waiting if place not in done]
         return [done[place] for place in range(len(marked))]
@@ -142,12 +146,12 @@ class RedisLog(EventLog):
         self, topic: Topic, marked: Sequence[tuple[Draft, str]], known: Position
     ) -> Command:
         history = topic.history or UNDECLARED
-        age = _bounded(history.age)
+        age = bounded(history.age)
         words = [
             *(words_for_now(), known.epoch, known.offset),
             *(history.events, microseconds(age.total_seconds())),
             # An eighth more, so that the expiry need not be renewed with every event.
-            *(_milliseconds(age * 9 / 8), _milliseconds(age + REMEMBERED)),
+            *(milliseconds(age * 9 / 8), milliseconds(age + REMEMBERED)),
         ]
         events = [
             word for draft, mark in marked for word in (draft.type, draft.data, draft.exclude, mark)
@@ -179,7 +183,7 @@ class RedisLog(EventLog):
         (reply,) = yield [begin]
         if not reply[0]:
             return (yield from self._born([topic]))[topic.key]
-        return _head(reply[1:])
+        return head_in(reply[1:])
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -190,8 +194,8 @@ class RedisLog(EventLog):
         (reply,) = yield [read]
         if not reply[0]:
             return Page((yield from self._born([topic]))[topic.key], [])
-        events = [_event(*row) for row in zip(reply[4::2], reply[5::2], strict=True)]
-        return Page(_head(reply[1:4]), events)
+        events = [event_in(*row) for row in zip(reply[4::2], reply[5::2], strict=True)]
+        return Page(head_in(reply[1:4]), events)
 
     def _heads(self, topics: Sequence[Topic]) -> Plan[dict[str, Head]]:
         if not topics:
@@ -212,7 +216,7 @@ class RedisLog(EventLog):
             if found[0] is None or int(found[3]) < stale:
                 unborn.append(topic)
             if found[0] is not None:
-                head = _head(found)
+                head = head_in(found)
                 # Without a stream nothing can be read.
                 heads[topic.key] = head if exists else head._replace(floor=head.last)
         if unborn:
@@ -224,7 +228,7 @@ class RedisLog(EventLog):
         if not topics:
             return {}
         position = _scripts().position
-        bound = _microseconds_until(at)
+        bound = microseconds_until(at)
         replies = yield [position.repeatable(self._keys(topic.key), bound) for topic in topics]
         answer: dict[str, Position] = {}
         unborn: list[Topic] = []
@@ -241,15 +245,15 @@ class RedisLog(EventLog):
     def _born(self, topics: Sequence[Topic]) -> Plan[dict[str, Head]]:
         """Their heads, made where there are none, which then live on."""
         replies = yield [self._ensure_command(topic) for topic in topics]
-        return {topic.key: _head(reply) for topic, reply in zip(topics, replies, strict=True)}
+        return {topic.key: head_in(reply) for topic, reply in zip(topics, replies, strict=True)}
 
     def _ensure_command(self, topic: Topic) -> Command:
-        age = _bounded((topic.history or UNDECLARED).age)
+        age = bounded((topic.history or UNDECLARED).age)
         return _scripts().ensure.repeatable(
             self._keys(topic.key),
             new_epoch(),
             words_for_now(),
-            _milliseconds(age + REMEMBERED),
+            milliseconds(age + REMEMBERED),
             topic.namespace,
             topic.name,
         )
@@ -275,7 +279,7 @@ class RedisLog(EventLog):
             ((cursor, streams),) = yield [self._scan_command(cursor)]
             if streams:
                 names = yield [
-                    repeatable("HMGET", self._keys(_digest_in(stream))[0], "s", "n")
+                    repeatable("HMGET", self._keys(digest_in(stream))[0], "s", "n")
                     for stream in streams
                 ]
                 found.update((space.decode(), name.decode()) for space, name in names if name)
@@ -300,7 +304,7 @@ class RedisLog(EventLog):
         return repeatable("SCAN", cursor, "MATCH", f"{prefix}:{{*}}:s", "COUNT", SCANNED_AT_ONCE)
 
     def _trim_some(self, streams: Sequence[bytes], limit: int) -> Plan[int]:
-        keys = [self._keys(_digest_in(stream)) for stream in streams]
+        keys = [self._keys(digest_in(stream)) for stream in streams]
         names = yield [repeatable("HMGET", head, "s", "n") for head, _, _ in keys]
         left = [
             self._trim_command(some, found[0], found[1], limit)
@@ -316,12 +320,12 @@ class RedisLog(EventLog):
     def _trim_command(
         self, keys: Sequence[str], namespace: bytes | None, name: bytes | None, limit: int
     ) -> Command:
-        history = _history_of((namespace or b"").decode(), (name or b"").decode())
+        history = history_of((namespace or b"").decode(), (name or b"").decode())
         return _scripts().trim.repeatable(
             keys,
             words_for_now(),
             history.events,
-            microseconds(_bounded(history.age).total_seconds()),
+            microseconds(bounded(history.age).total_seconds()),
             limit,
         )
 
@@ -344,70 +348,3 @@ class _Scripts(NamedTuple):
 @cache
 def _scripts() -> _Scripts:
     return _Scripts(*(Script("common", "log", name) for name in _Scripts._fields))
-
-
-# -- words -----------------------------------------------------------------------------------------
-
-
-def _bounded(age: timedelta) -> timedelta:
-    return min(age, _LONGEST)
-
-
-def _milliseconds(time: timedelta) -> int:
-    return int(time / timedelta(milliseconds=1)) + 1000
-
-
-def _microseconds_until(at: float) -> int:
-    """The last whole microsecond that is not after this time."""
-    found = microseconds(at)
-    return found - 1 if found / 1_000_000 > at else found
-
-
-def _marked(drafts: Sequence[Draft]) -> list[tuple[Draft, str]]:
-    """Each with what it is known by: the digest of its idempotency key, or else a name that only a
-    second try of the same append has."""
-    attempt = secrets.token_hex(5)
-    return [
-        (draft, _digest(draft.idempotency_key) if draft.idempotency_key else f"~{attempt}{place}")
-        for place, draft in enumerate(drafts)
-    ]
-
-
-def _digest(key: str) -> str:
-    return urlsafe_b64encode(hashlib.blake2b(key.encode(), digest_size=15).digest()).decode()
-
-
-def _digest_in(stream: bytes) -> str:
-    name = stream.decode()
-    return name[name.rindex("{") + 1 : name.rindex("}")]
-
-
-def _history_of(namespace: str, name: str) -> History:
-    try:
-        return registry.resolve(name, namespace).history or UNDECLARED
-    except InvalidTopic:
-        return UNDECLARED
-
-
-# -- replies ---------------------------------------------------------------------------------------
-
-
-def _head(reply: Sequence[Any]) -> Head:
-    return Head(reply[0].decode(), int(reply[1]), int(reply[2]))
-
-
-def _event(header: bytes, data: bytes) -> Event:
-    id, type, exclude = header.decode().split(" ", 2)
-    offset, _, created = id.partition("-")
-    return Event(type, data.decode(), int(offset), exclude, int(created) / 1_000_000)
-
-
-def _appended(marked: Sequence[tuple[Draft, str]], reply: Sequence[Any]) -> Appended:
-    created = int(reply[3]) / 1_000_000
-    events = [
-        Event(draft.type, draft.data, found, draft.exclude, created)
-        if isinstance(found, int)
-        else _event(*found)
-        for (draft, _), found in zip(marked, reply[4:], strict=True)
-    ]
-    return Appended(reply[1].decode(), events)

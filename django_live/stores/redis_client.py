@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -151,6 +152,21 @@ class RedisClient:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def is_of_cluster(self) -> bool:
+        """Whether the server belongs to a cluster; False also where it does not answer. From a plain
+        thread; ends the connections of this client."""
+
+        def ask() -> Plan[bytes]:
+            (reply,) = yield [repeatable("INFO", "cluster")]
+            return bytes(reply)
+
+        try:
+            return b"cluster_enabled:1" in self.run(ask())
+        except StoreError:
+            return False
+        finally:
+            self._pools_of_process().for_threads.disconnect()
 
     # -- one round trip ----------------------------------------------------------------------------
 
@@ -303,6 +319,13 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (AuthenticationError, 'does not let us in: check user and password in "REDIS_URL".'),
     (BusyLoadingError, "is still loading its data: try again when it has."),
     (OutOfMemoryError, "has no memory left: give it more, or let topics keep less history."),
+    (
+        MovedError,
+        (
+            "is one server of a cluster, and a cluster cannot be the store: let "
+            '"REDIS_URL" name a server of its own.'
+        ),
+    ),
     (ReadOnlyError, 'is a replica: let "REDIS_URL" name the primary.'),
     (
         RedisTimeoutError,

@@ -14,6 +14,7 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 
 from django_live.core import bus as bus_module
 from django_live.core.bus import Bus, envelopes, group_name, layer_in_force, read_envelope, send
+from django_live.core.envelopes import MAX_MESSAGE_BYTES
 from django_live.core.events import Event
 from tests.core.fakes import until
 
@@ -31,6 +32,7 @@ class FakeLayer:
         self.calls: list[tuple[str, str]] = []
         self.down = False
         self.idle: list[Exception] = []
+        self.receives = 0
         self.on_discard: Callable[[str], Any] = lambda group: None
 
     def _call(self, name: str, group: str = "") -> None:
@@ -60,8 +62,11 @@ class FakeLayer:
             self.queues[channel].put_nowait(message)
 
     async def receive(self, channel: str) -> Any:
+        self.receives += 1
         if self.idle:
             raise self.idle.pop()
+        if self.down:
+            raise ConnectionError("gone")
         message = await self.queues[channel].get()
         if isinstance(message, Exception):
             raise message
@@ -74,8 +79,11 @@ class FakeLayer:
             queue.put_nowait(ConnectionError("gone"))
 
     def restart(self) -> None:
-        """Come back, with no memory of groups."""
+        """Come back, with no memory of groups and of what was waiting."""
         self.groups.clear()
+        for queue in self.queues.values():
+            while not queue.empty():
+                queue.get_nowait()
         self.down = False
 
 
@@ -136,7 +144,7 @@ def test_events_survive_the_journey() -> None:
 def test_messages_are_bounded_in_events_and_in_bytes() -> None:
     many = list(envelopes(KEY, "e", [Event("said", "1", n) for n in range(250)]))
     assert [len(envelope["events"]) for envelope in many] == [100, 100, 50]
-    large = "x" * (bus_module.MAX_MESSAGE_BYTES - 1)
+    large = "x" * (MAX_MESSAGE_BYTES - 1)
     assert len(list(envelopes(KEY, "e", [Event("said", large, n) for n in range(3)]))) == 3
 
 
@@ -344,6 +352,30 @@ async def test_a_layer_that_restarts_without_its_groups_is_heard_again(
     assert len(warnings) == 2
     assert warnings[0].startswith("The channel layer does not answer (ConnectionError: gone)")
     assert warnings[1].startswith("The channel layer answers again")
+
+
+@pytest.mark.asyncio
+async def test_a_probe_is_not_lost_while_nobody_listens(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layer takes messages again before the next try to receive one is due."""
+    monkeypatch.setattr(bus_module, "TICK", 0.01)
+    monkeypatch.setattr(bus_module, "PROBE_AFTER", 0.0)
+    monkeypatch.setattr(bus_module, "LONGEST_BACKOFF", 1.0)
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await until(lambda: ear.bus._probe._answered)
+        failed = layer.receives
+        layer.fail()
+        # The third try has failed, and the next is 0.8 s away: far longer than a probe may take.
+        await until(lambda: layer.receives >= failed + 3)
+        layer.restart()
+        await until(lambda: ear.bus._down_since is None)
+        answered = ear.bus._probe._answered
+        await until(lambda: ear.bus._probe._answered > answered)
+        assert ear.bus._probe.lost_in_a_row == 0
+    assert "is connected anew" not in caplog.text
 
 
 @pytest.mark.asyncio

@@ -42,6 +42,23 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Follower:
     return someone
 
 
+CameTo = Callable[[int], Follower]
+
+
+@pytest.fixture(scope="module")
+def came_to(newcomer: Follower, tmp_path_factory: pytest.TempPathFactory) -> CameTo:
+    """``came_to(4)``: somebody who has done everything before step 4. Copy them, and go on."""
+    known = {2: newcomer}
+
+    def find(step: int) -> Follower:
+        if step not in known:
+            known[step] = find(step - 1).copy(tmp_path_factory.mktemp("came") / str(step))
+            known[step].follow(block for block in PATH if block.step == step - 1)
+        return known[step]
+
+    return find
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """``start(someone, command, port)``: their server, ended after the test."""
@@ -124,19 +141,19 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_each_step_is_needed(
-    name: str, newcomer: Follower, tmp_path: Path, start: Callable[..., Server]
+    name: str, came_to: CameTo, tmp_path: Path, start: Callable[..., Server]
 ) -> None:
     step, change, consequence = LEFT_OUT[name]
-    someone = newcomer.copy(tmp_path / "partly")
+    someone = came_to(step).copy(tmp_path / "partly")
     with pytest.raises(PathFailedError, match=consequence):
         follow_partly(someone, step, change or "", start)
 
 
 def follow_partly(someone: Follower, step: int, change: str, start: Callable[..., Server]) -> None:
-    """Steps 2 to the last without this one, or without one change of it, and then a save."""
+    """This step and those after it, without this one, or without one change of it; and then a save."""
     try:
         for block in PATH:
-            if 2 <= block.step < RUN.step and (block.step != step or change):
+            if step <= block.step < RUN.step and (block.step != step or change):
                 someone.follow([block], without=change if block.step == step else "")
         port = free_port()
         server = start(someone, f"{RUN.text.strip()} --noreload {port}", port)
@@ -146,13 +163,13 @@ def follow_partly(someone: Follower, step: int, change: str, start: Callable[...
 
 
 def test_with_all_steps_the_same_watcher_is_content(
-    newcomer: Follower, tmp_path: Path, start: Callable[..., Server]
+    came_to: CameTo, tmp_path: Path, start: Callable[..., Server]
 ) -> None:
     """Else the test above would prove nothing. And step 3 is what spares the threads."""
     costs = {}
     for step_3 in (True, False):
-        someone = newcomer.copy(tmp_path / f"asgi_{step_3}")
-        path = [b for b in PATH if 2 <= b.step < RUN.step and (step_3 or b.step != 3)]
+        someone = came_to(3).copy(tmp_path / f"asgi_{step_3}")
+        path = [b for b in PATH if 3 <= b.step < RUN.step and (step_3 or b.step != 3)]
         someone.follow(path)
         port = free_port()
         server = start(someone, f"{RUN.text.strip()} --noreload {port}", port)

@@ -9,6 +9,9 @@ from tests.faults.conftest import NewSite
 from tests.faults.scenarios import Scenario, run, unexcused
 from tests.faults.site import BROKEN, FEW, PUBSUB, Plan
 
+PATIENCE = 1.5
+"""Seconds without anything new after which what is missing counts as lost: more than a head check takes."""
+
 
 @dataclass(frozen=True)
 class Control:
@@ -38,6 +41,6 @@ def check(control: Control, new_site: NewSite) -> None:
         settings={"HEAD_CHECK": control.head_check},
     )
     with new_site(plan) as site:
-        report = run(site, control.scenario, control.seconds, patience=2.5)
+        report = run(site, control.scenario, control.seconds, patience=PATIENCE)
     assert unexcused(control.scenario, report)
     assert report.kinds & control.kinds, f"the instruments did not notice: {report}"

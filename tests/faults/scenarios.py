@@ -8,7 +8,8 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from tests.faults.judging import Report
 from tests.faults.site import TOPICS, Site
@@ -26,13 +27,15 @@ class Scenario:
     seconds: float
     """In `make test`."""
     longest: float
-    """In `make soak`, where it lasts from `seconds` to this."""
+    """In the random part of `make soak`, where it lasts from `seconds` to this."""
     resets: frozenset[str] = frozenset()
     """Causes of resets that the fault excuses."""
     sets_back: bool = False
     """The log forgets, so a publisher that repeats itself is heard again after the reset."""
     needs: str = ""
     """The store it is about; empty: any."""
+    exactly: tuple[float, ...] = ()
+    """How long it lasts in the list that `make soak` begins with; empty: `seconds`."""
 
     def __str__(self) -> str:
         return self.name
@@ -251,12 +254,13 @@ REPLACED = Scenario("a rolling restart", replace_web_processes, 3, 20)
 PUBLISHERS_KILLED = Scenario(
     "kill -9 of publishers between commit and send", kill_publishers, 3, 15, needs="database"
 )
-REDIS_DOWN = Scenario("Redis is down", redis_is_down, 3, 40)
+REDIS_DOWN = Scenario("Redis is down", redis_is_down, 3, 40, exactly=(3, 40))
 REDIS_FORGETS = Scenario(
     "Redis is down and forgets",
     *(redis_is_down_and_forgets, 3, 40, EPOCH),
     sets_back=True,
     needs="redis",
+    exactly=(3, 40),
 )
 OLD_DUMP = Scenario(
     "Redis comes back from an old dump",
@@ -266,9 +270,15 @@ OLD_DUMP = Scenario(
 )
 CLIENTS_KILLED = Scenario("CLIENT KILL, repeatedly", connections_are_killed, 3, 20)
 FLUSHED = Scenario("FLUSHALL", everything_is_flushed, 2, 10, EPOCH, sets_back=True, needs="redis")
-STOPPED = Scenario("SIGSTOP and SIGCONT", processes_are_stopped, 6, 20)
+STOPPED = Scenario("SIGSTOP and SIGCONT", processes_are_stopped, 6, 20, exactly=(20,))
 BAD_LAYER = Scenario("a layer that loses, repeats and reorders", layer_misbehaves, 4, 20)
 LARGE = Scenario("10,000 events in one transaction", transactions_are_large, 0, 0, needs="database")
+LARGE_ENOUGH = replace(
+    LARGE,
+    name="1,500 events in one transaction",
+    inject=partial(transactions_are_large, events=1_500),
+)
+"""More than a commit numbers itself (`MANY_TOPICS`); for `make test`."""
 POSTGRES_RESTARTED = Scenario(
     "PostgreSQL is restarted", postgres_is_restarted, 3, 20, needs="postgresql"
 )

@@ -1,14 +1,17 @@
-"""`make soak SECONDS=600`: random faults for as long as told; what was lost or doubled (nothing).
+"""`make soak SECONDS=600`: every fault as the list has it, then random ones for as long as told; what was
+lost or doubled (nothing).
 
-One site after the other, each with another store and another way between processes, suffers one random
-fault after the other. Ends with 1 when anything was lost, doubled, invented, out of order, or reset
-without an excuse.
+One site after the other, each with another store and another way between processes, suffers first the
+faults of the list, each in each of its lengths (`Scenario.exactly`), and then one random fault after the
+other. The list takes some six minutes; what the time did not suffice for is named. Ends with 1 when
+anything was lost, doubled, invented, out of order, or reset without an excuse.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import random
 import shutil
 import sys
@@ -18,13 +21,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.faults import scenarios
+from tests.faults import scenarios, slow_reader
 from tests.faults.judging import Report
 from tests.faults.scenarios import Scenario, run, unexcused
 from tests.faults.site import BAD, CORE, CURRENT, PUBSUB, Plan, Site
 from tests.support import postgres_cluster
 from tests.support.databases import environment, run_python, server_database
 from tests.support.postgres_cluster import PostgresCluster
+from tests.support.reader_pool import ReaderPool
 from tests.support.redis import RedisServer
 
 TURN = 150
@@ -34,7 +38,8 @@ OLDER = "tests.faults.older_application:application"
 OF_PROCESSES = [scenarios.WEB_KILLED, scenarios.STOPPED, scenarios.REPLACED]
 OF_CONNECTIONS = [scenarios.REDIS_DOWN, scenarios.CLIENTS_KILLED]
 OF_THE_LOG = [scenarios.REDIS_FORGETS, scenarios.OLD_DUMP, scenarios.FLUSHED]
-SITES: Sequence[tuple[str, Plan, Sequence[Scenario]]] = [
+Turn = tuple[str, Plan, Sequence[Scenario]]
+SITES: Sequence[Turn] = [
     (
         "Redis as the store, pub/sub layer",
         Plan(store="redis", layer=BAD),
@@ -86,48 +91,110 @@ def begun(name: str, plan: Plan) -> Iterator[Site]:
         yield stack.enter_context(Site(plan, folder, env, redis=redis, postgres=postgres))
 
 
+def listed(turns: Sequence[Turn]) -> list[tuple[str, Plan, list[tuple[Scenario, float]]]]:
+    """What comes first: each fault in each of its lengths, on the first site that suffers it."""
+    seen: set[str] = set()
+    answer = []
+    for name, plan, faults in turns:
+        own = [
+            (one, length)
+            for one in faults
+            if one.name not in seen
+            for length in one.exactly or (one.seconds,)
+        ]
+        seen.update(one.name for one in faults)
+        answer.append((name, plan, own))
+    return answer
+
+
+class Soak:
+    """One run: what it has shown so far."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self.total = Report()
+        self.broken: list[str] = []
+        self.left_out: list[str] = []
+
+    @property
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+    @contextlib.contextmanager
+    def site(self, name: str, plan: Plan) -> Iterator[Site]:
+        """One site's turn. If the run itself fails, that is said, and the next one comes."""
+        say(f"\n{name}: {plan.publishers} publishers, {sum(n for _, n in plan.crowd)} clients")
+        try:
+            with begun(name, plan) as site:
+                yield site
+        except Exception as error:
+            traceback.print_exc()
+            self.broken.append(f"{name}: the run itself failed ({type(error).__name__}: {error})")
+
+    def suffer(self, site: Site, scenario: Scenario, seconds: float) -> None:
+        began = time.monotonic()
+        report = run(site, scenario, seconds)
+        self.total.add(report)
+        took = time.monotonic() - began
+        say(f"  {took:5.1f} s  {scenario}, {seconds:.0f} s: {report}")
+        if sentence := unexcused(scenario, report):
+            self.broken.append(sentence)
+
+    def suffer_the_list(self, turns: Sequence[Turn]) -> None:
+        for name, plan, faults in listed(turns):
+            if not faults or self.left <= 0:
+                self.left_out += [f"{one}, {length:.0f} s" for one, length in faults]
+                continue
+            with self.site(name, plan) as site:
+                for scenario, length in faults:
+                    if self.left > 0:
+                        self.suffer(site, scenario, length)
+                    else:
+                        self.left_out.append(f"{scenario}, {length:.0f} s")
+        if self.left > 0:
+            self.read_slowly()
+        else:
+            self.left_out.append("a reader of 1 kB/s")
+
+    def read_slowly(self) -> None:
+        name = "A reader of 1 kB/s"
+        with self.site(name, slow_reader.plan()) as site, ReaderPool() as readers:
+            outcome = slow_reader.read_slowly(site, readers, slow_reader.FIFTY_MEGABYTES)
+            say(f"  {outcome}")
+            self.broken += [f"{name}: {fault}" for fault in outcome.faults()]
+
+    def suffer_at_random(self, turns: Sequence[Turn]) -> None:
+        turn_length = max(30.0, min(TURN, self.left / len(turns)))
+        for name, plan, faults in itertools.cycle(turns):
+            if self.left <= 0:
+                return
+            with self.site(name, plan) as site:
+                ends = min(self.until, time.monotonic() + turn_length)
+                while time.monotonic() < ends:
+                    scenario = random.choice(faults)
+                    most = max(scenario.seconds, ends - time.monotonic())
+                    lasts = min(random.uniform(scenario.seconds, scenario.longest), most)
+                    self.suffer(site, scenario, lasts)
+
+
 def soak(seconds: float, seed: int) -> bool:
     """Whether every promise was kept."""
     random.seed(seed)
-    total = Report()
-    broken: list[str] = []
-    until = time.monotonic() + seconds
+    this = Soak(seconds)
     turns = [
         turn for turn in SITES if not turn[0].startswith("Postgre") or postgres_cluster.programs()
     ]
     if len(turns) < len(SITES):
         say("Left out: PostgreSQL's own programs (initdb, pg_ctl) are missing.")
     say(f"Seed {seed}.")
-    place = 0
-    turn_length = max(30.0, min(TURN, seconds / len(turns)))
-    while time.monotonic() < until:
-        name, plan, faults = turns[place % len(turns)]
-        place += 1
-        say(f"\n{name}: {plan.publishers} publishers, {sum(n for _, n in plan.crowd)} clients")
-        try:
-            with begun(name, plan) as site:
-                turn_ends = min(until, time.monotonic() + turn_length)
-                while time.monotonic() < turn_ends:
-                    broken += _suffer(site, random.choice(faults), turn_ends, total)
-        except Exception as error:  # the run goes on, and fails in the end
-            traceback.print_exc()
-            broken.append(f"{name}: the run itself failed ({type(error).__name__}: {error})")
-    say(f"\nTogether: {total}")
-    for sentence in broken:
+    this.suffer_the_list(turns)
+    this.suffer_at_random(turns)
+    say(f"\nTogether: {this.total}")
+    if this.left_out:
+        say(f"The time did not suffice for: {'; '.join(this.left_out)}")
+    for sentence in this.broken:
         say(f"BROKEN: {sentence}")
-    return not broken
-
-
-def _suffer(site: Site, scenario: Scenario, turn_ends: float, total: Report) -> list[str]:
-    left = max(scenario.seconds, turn_ends - time.monotonic())
-    lasts = min(random.uniform(scenario.seconds, scenario.longest), left)
-    began = time.monotonic()
-    report = run(site, scenario, lasts)
-    total.add(report)
-    took = time.monotonic() - began
-    say(f"  {took:5.1f} s  {scenario}: {report}")
-    sentence = unexcused(scenario, report)
-    return [sentence] if sentence else []
+    return not this.broken
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ def site(new_site: NewSite) -> Site:
     "scenario",
     [
         scenarios.PUBLISHERS_KILLED,
-        scenarios.LARGE,
+        scenarios.LARGE_ENOUGH,
         scenarios.REDIS_DOWN,
         scenarios.CLIENTS_KILLED,
     ],

@@ -8,8 +8,9 @@ import pytest
 
 from tests.faults import scenarios
 from tests.faults.conftest import NewSite
+from tests.faults.controls import PATIENCE
 from tests.faults.scenarios import run, unexcused
-from tests.faults.site import BROKEN, FEW, Plan, Site
+from tests.faults.site import BROKEN, FEW, Plan
 from tests.support.databases import run_python
 from tests.support.postgres_cluster import PostgresCluster
 from tests.support.requirements import require
@@ -25,10 +26,6 @@ def postgres() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture(scope="module")
-def site(new_site: NewSite, postgres: PostgresCluster) -> Site:
-    return new_site(Plan(store="database", layer=None), env=migrated(postgres), postgres=postgres)
-
-
 def migrated(postgres: PostgresCluster) -> dict[str, str]:
     """The environment of a project whose database is there."""
     env = {
@@ -41,14 +38,18 @@ def migrated(postgres: PostgresCluster) -> dict[str, str]:
     return env
 
 
-def test_nothing_is_lost_or_doubled_when_the_database_is_restarted(site: Site) -> None:
-    report = run(site, scenarios.POSTGRES_RESTARTED)
+def test_nothing_is_lost_or_doubled_when_the_database_is_restarted(
+    new_site: NewSite, postgres: PostgresCluster, migrated: dict[str, str]
+) -> None:
+    plan = Plan(store="database", layer=None)
+    with new_site(plan, env=dict(migrated), postgres=postgres) as site:
+        report = run(site, scenarios.POSTGRES_RESTARTED)
     print(report)  # noqa: T201 -- with `-s`, the figures of the run
     assert not unexcused(scenarios.POSTGRES_RESTARTED, report)
 
 
 def test_a_process_that_gives_up_at_the_first_failure_would_lose_events(
-    new_site: NewSite, postgres: PostgresCluster
+    new_site: NewSite, postgres: PostgresCluster, migrated: dict[str, str]
 ) -> None:
     """The negative control: without a layer only the head checks bring what others publish."""
     plan = Plan(
@@ -58,6 +59,6 @@ def test_a_process_that_gives_up_at_the_first_failure_would_lose_events(
         crowd=FEW,
         broken="patience",
     )
-    with new_site(plan, env=migrated(postgres), postgres=postgres) as site:
-        report = run(site, scenarios.POSTGRES_RESTARTED, 1, patience=2.5)
+    with new_site(plan, env=dict(migrated), postgres=postgres) as site:
+        report = run(site, scenarios.POSTGRES_RESTARTED, 1, patience=PATIENCE)
     assert "lost" in report.kinds

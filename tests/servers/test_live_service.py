@@ -3,6 +3,7 @@ docs/howto/live-service.md has them."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from tests.support.requirements import requires
 from tests.support.servers import Server, free_port
 from tests.support.sse_reader import SSEReader
 
+PAGES = "http://www.example.com"
+"""The origin of pages whose live service has another host name."""
 StartServer = Callable[..., Server]
 NewDatabase = Callable[..., ServerDatabase]
 
@@ -59,7 +62,14 @@ def test_a_save_in_a_wsgi_page_reaches_a_stream_of_the_live_service(
     env = {
         **database.env,
         "LIVE_TEST_LAYER": own_redis.url,
-        "LIVE_TEST_DJANGO_LIVE": '{"HEAD_CHECK": 3600, "SWEEP": 3600}',
+        "LIVE_TEST_DJANGO_LIVE": json.dumps(
+            {
+                "HEAD_CHECK": 3600,
+                "SWEEP": 3600,
+                "CORS_ORIGINS": [PAGES],
+                "CORS_CREDENTIALS": True,
+            }
+        ),
     }
     live = start_server("uvicorn", "tests.servers.live_asgi:application", env=env)
     port = free_port()
@@ -79,6 +89,17 @@ def test_a_save_in_a_wsgi_page_reaches_a_stream_of_the_live_service(
             changed = visitor.post(f"/orders/{order}/change/", {"status": "paid"})
             assert changed.status == 204
             assert "paid" in str(reader.next_event(20).data)
+            with of_another_host(live, topics, PAGES, visitor) as stream:
+                assert stream.headers["access-control-allow-origin"] == PAGES
+                assert stream.headers["access-control-allow-credentials"] == "true"
+                stream.wait_for(lambda frame: frame.event == "stream-open", 20)
+                visitor.post(f"/orders/{order}/change/", {"status": "sent"})
+                assert "sent" in str(stream.next_event(20).data)
+                assert "sent" in str(reader.next_event(20).data)
+            for origin in ("http://evil.example.com", "https://www.example.com"):
+                with of_another_host(live, topics, origin, visitor) as refused:
+                    assert refused.status == 403
+                    assert "access-control-allow-origin" not in refused.headers
             # The session is one: who logs out on a page loses the stream.
             visitor.log_out()
             reader.wait_for(lambda frame: frame.event == "stream-error", 20)
@@ -86,6 +107,12 @@ def test_a_save_in_a_wsgi_page_reaches_a_stream_of_the_live_service(
             assert stranger.status == 403
         assert visitor.get("/live/health/").json()["streams"] is True
         assert Visitor(f"http://127.0.0.1:{port}").get(topics).status == 501
+
+
+def of_another_host(live: Server, path: str, origin: str, visitor: Visitor) -> SSEReader:
+    """A stream of a page on a host beside the live service's, with the cookies of their domain."""
+    headers = {"Origin": origin, "Sec-Fetch-Site": "same-site", **visitor.cookie_header}
+    return SSEReader(live.host, live.port, path, headers)
 
 
 def test_a_live_process_serves_nothing_else(
@@ -109,10 +136,7 @@ def test_a_live_process_serves_nothing_else(
         assert reader.next_event(20).json() == {"n": 1}
     assert websocket_status(live, "/nowhere/") == 403
     assert websocket_status(live, "/live/ws/") == 101
-    for site in (
-        "same-site",
-        "cross-site",
-    ):  # a host name of its own, which the guide says it may not have
+    for site in ("same-site", "cross-site"):  # a host name of its own, which no setting names here
         answer = Visitor(live.url).get(path_of("open/a"), headers={"Sec-Fetch-Site": site})
         assert (answer.status, answer.json()["errors"][0]["code"]) == (403, "cross-site")
 

@@ -51,6 +51,13 @@ def server_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def own_database(server_name: str, new_server_database: NewDatabase) -> ServerDatabase:
+    """Another one for each server. What depends on the database more than a server does runs on all of
+    them (`tests/chaos/`)."""
+    return new_server_database({"uvicorn": "postgresql", "daphne": "sqlite"}[server_name])
+
+
 def path_of(*topics: str, **query: Any) -> str:
     pairs = [*(("topic", topic) for topic in topics), *query.items()]
     return f"/live/poll/?{urlencode(pairs)}"
@@ -105,10 +112,11 @@ class TestTwoHundredHeldPolls:
     POLLS = 200
 
     def test_need_no_thread_and_no_database_connection(
-        self, server_name: str, new_server_database: NewDatabase, start_server: StartServer
+        self, new_server_database: NewDatabase, start_server: StartServer
     ) -> None:
+        """They are held as streams are, and those are counted on Daphne, too."""
         database = new_server_database("postgresql")
-        server = start_server(server_name, env=database.env)
+        server = start_server("uvicorn", env=database.env)
         visitor = Visitor(server.url)
         cursor = cursor_of(visitor, "open/many")
         path = path_of("open/many", cursor=cursor, wait=45)
@@ -132,7 +140,7 @@ class TestTwoHundredHeldPolls:
         # The threads that serve requests, hooks and the store are bounded.
         assert settled <= threads + 44
         assert held_connections <= connections + 12
-        print(f"{server_name}: {threads}->{settled} threads, {connections}->{held_connections}")  # noqa: T201
+        print(f"{threads}->{settled} threads, {connections}->{held_connections}")  # noqa: T201
 
     def test_would_be_short_polls_without_the_hold(
         self, new_server_database: NewDatabase, start_server: StartServer
@@ -200,10 +208,10 @@ class TestTwoPublishingProcesses:
     def test_lose_double_and_reorder_nothing_while_pollers_give_up(
         self,
         server_name: str,
-        each_server_database: ServerDatabase,
+        own_database: ServerDatabase,
         start_server: StartServer,
     ) -> None:
-        server = start_server(server_name, env=each_server_database.env)
+        server = start_server(server_name, env=own_database.env)
         total = self.PROCESSES * self.EACH
         cursor = cursor_of(Visitor(server.url), "open/busy")
         pollers = [Poller(server, seed, total, cursor) for seed in range(self.POLLERS)]
@@ -212,7 +220,7 @@ class TestTwoPublishingProcesses:
             publishers = [
                 subprocess.Popen(
                     [sys.executable, "-c", PUBLISHER.format(count=self.EACH, index=index)],
-                    env={**environ, **each_server_database.env, "PYTHONPATH": str(PROJECT_ROOT)},
+                    env={**environ, **own_database.env, "PYTHONPATH": str(PROJECT_ROOT)},
                     cwd=PROJECT_ROOT,
                 )
                 for index in range(self.PROCESSES)

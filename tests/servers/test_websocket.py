@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from tests.support.databases import ServerDatabase
 from tests.support.exactly_once import assert_exactly_once
@@ -111,54 +110,6 @@ class TestDelivery:
             client.subscribe(*topics, cursor=cursor)
             assert not [frame for frame in client.heard_within(0.5) if frame.is_event]
         assert_exactly_once({topic: range(15) for topic in topics}, {"reader": received})
-
-    def test_under_load_while_the_server_is_killed(
-        self, new_server_database: NewDatabase, start_server: StartServer
-    ) -> None:
-        """Two processes publish; readers come back with what they had, again and again."""
-        database = new_server_database("postgresql")
-        server = start_server("uvicorn", env=database.env)
-        total, finished = 150, threading.Event()
-        received: dict[int, list[tuple[str, int]]] = {0: [], 1: [], 2: []}
-
-        def read(reader: int) -> None:
-            cursor = ""
-            while len(received[reader]) < 2 * total and not finished.is_set():
-                try:
-                    with SocketClient(server.url) as client:
-                        client.subscribe("open/a", "open/b", cursor=cursor)
-                        ready.release()
-                        while len(received[reader]) < 2 * total:
-                            event = client.next_event()
-                            received[reader].append((event.topic, event.data["n"]))
-                            cursor = client.cursor
-                except (OSError, ConnectionClosed, TimeoutError, EOFError):
-                    time.sleep(0.05)
-
-        ready = threading.Semaphore(0)
-        readers = [threading.Thread(target=read, args=(reader,)) for reader in received]
-        for thread in readers:
-            thread.start()
-        for _ in readers:
-            assert ready.acquire(timeout=30)
-        publishers = [
-            threading.Thread(
-                target=database.python, args=(PUBLISH.format(topic=topic, first=0, count=total),)
-            )
-            for topic in ("open/a", "open/b")
-        ]
-        for thread in publishers:
-            thread.start()
-        for wanted in (50, 150):
-            deadline = time.monotonic() + 40
-            while min(map(len, received.values())) < wanted and time.monotonic() < deadline:
-                time.sleep(0.01)
-            server.restart()
-        for thread in [*publishers, *readers]:
-            thread.join(60)
-        finished.set()
-        published = {"open/a": range(total), "open/b": range(total)}
-        assert_exactly_once(published, received)
 
     def test_bytes_arrive_as_they_were(
         self, server_name: str, database: ServerDatabase, start_server: StartServer
@@ -301,7 +252,7 @@ class TestRights:
 
 
 class TestManyAndLong:
-    def test_two_hundred_sockets_cost_no_threads_and_no_database_connections(
+    def test_a_hundred_sockets_cost_no_threads_and_no_database_connections(
         self, server_name: str, new_server_database: NewDatabase, start_server: StartServer
     ) -> None:
         database = new_server_database("postgresql")
@@ -320,11 +271,11 @@ class TestManyAndLong:
 
         clients = []
         try:
-            for _ in range(20):
+            for _ in range(10):
                 clients.append(SocketClient(server.url))
                 clients[-1].subscribe("open/a")
             threads, before = server.threads(), connections()
-            for _ in range(180):
+            for _ in range(90):
                 clients.append(SocketClient(server.url))
                 clients[-1].subscribe("open/a")
             # Pools of a fixed size may have been filled meanwhile: 8 for hooks and 4 for the log.

@@ -17,11 +17,14 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.test import override_settings
 from redis import ResponseError
 
+from django_live.checks import check_redis
 from django_live.core.bus import envelopes, group_name
 from django_live.core.events import Draft, Event
+from django_live.exceptions import StoreError
 from django_live.stores.redis import RedisLog
 from django_live.stores.redis_client import RedisClient, Words, _packed
 from django_live.stores.state_redis import RedisState
+from tests.support.redis import RedisServer
 from tests.support.redis_cluster import RedisCluster
 from tests.support.requirements import require
 from tests.testapp.live import OpenTopic
@@ -111,6 +114,24 @@ def test_state_lives_on_every_server(routed: set[int], cluster: RedisCluster) ->
         state.sweep(name)
     assert not any(state.renew({f"map-{n}": ["a"] for n in range(12)}, ttl=90).values())
     assert routed == {server.port for server in cluster.servers}
+
+
+def settings_for(url: str) -> override_settings:
+    return override_settings(DJANGO_LIVE={"STORE": "redis", "REDIS_URL": url})
+
+
+def test_a_cluster_as_the_store_is_refused_with_words(
+    cluster: RedisCluster, own_redis: RedisServer
+) -> None:
+    with settings_for(cluster.servers[0].url):
+        assert [message.id for message in check_redis(None)] == ["django_live.W013"]
+        batches = [(topic, [Draft("said", "1")]) for topic in TOPICS]
+        with pytest.raises(StoreError, match="is one server of a cluster"):
+            RedisLog().append_many(batches)
+    with settings_for(own_redis.url):
+        assert not check_redis(None)
+        own_redis.kill()
+        assert not check_redis(None), "a check is no probe"
 
 
 def message() -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Beside station 4: what a message between processes looks like.
+
+Must keep true: two releases live side by side during a deploy. A later version may add keys; a receiver
+ignores those that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .events import Event
+
+VERSION = 1
+MESSAGE_TYPE = "live.events"
+MAX_MESSAGE_EVENTS = 100
+MAX_MESSAGE_BYTES = 256 * 1024
+
+Envelope = dict[str, Any]
+
+
+def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelope]:
+    """Messages that carry these events, each small enough for any layer.
+
+    ``{"type", "v": 1, "key": topic key, "epoch", "events": [[offset, type, data, exclude, created,
+    conflate], …]}``.
+    """
+    batch: list[list[Any]] = []
+    size = 0
+    for event in events:
+        if batch and (
+            len(batch) >= MAX_MESSAGE_EVENTS or size + len(event.data) > MAX_MESSAGE_BYTES
+        ):
+            yield _envelope(key, epoch, batch)
+            batch, size = [], 0
+        batch.append(
+            [event.offset, event.type, event.data, event.exclude, event.created, event.conflate]
+        )
+        size += len(event.data)
+    if batch:
+        yield _envelope(key, epoch, batch)
+
+
+def size_of(message: Envelope) -> int:
+    """How much data a message carries, in characters."""
+    return sum(len(data) for _, _, data, *_ in message["events"])
+
+
+def _envelope(key: str, epoch: str, batch: list[list[Any]]) -> Envelope:
+    return {
+        "type": MESSAGE_TYPE,
+        "v": VERSION,
+        "key": key,
+        "epoch": epoch,
+        "events": batch,
+    }
+
+
+def read_envelope(message: Envelope) -> tuple[str, str, list[Event]] | None:
+    """Key, epoch and events of a message; None for one that this release cannot read."""
+    try:
+        if message["type"] != MESSAGE_TYPE or message["v"] < 1:
+            return None
+        events = [
+            Event(
+                offset=offset,
+                type=type,
+                data=data,
+                exclude=exclude,
+                created=created,
+                conflate=conflate,
+            )
+            for offset, type, data, exclude, created, conflate in (
+                row[:6] for row in message["events"]
+            )
+        ]
+        return str(message["key"]), str(message["epoch"]), events
+    except (KeyError, TypeError, ValueError):
+        return None
