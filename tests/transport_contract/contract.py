@@ -349,6 +349,9 @@ class TransportContract:
                 for _ in range(2):
                     clock.next("keep-alive")
         site.end(topic)
+        if not self.cuts_off:  # it keeps the socket as long as the client does, and no longer
+            for client in clients:
+                client.cut()
         deadline = time.monotonic() + 45
         while site.server.open_files() > before:
             assert time.monotonic() < deadline, "the connections are still open"
