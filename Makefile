@@ -144,9 +144,11 @@ format: $(DEV_READY) ## put the Python code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## measure publishing and changes (minutes; the machine should be idle)
+bench: $(DEV_READY) ## measure publishing, changes and the client (minutes; the machine should be idle)
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/changes.py
+	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/client_fallback.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

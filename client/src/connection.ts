@@ -14,7 +14,7 @@ import { SilenceWatch } from "./silence.js";
 import type { StatusBoard } from "./status.js";
 import { Timer } from "./timer.js";
 import { REFUSALS, type Topics } from "./topics.js";
-import { accepted, CUT, type Ending, type Frame, type Transport } from "./transport.js";
+import { CUT, type Ending, type Frame, type Transport } from "./transport.js";
 
 /** Changes of topics within this many milliseconds make one request. */
 const COALESCE = 10;
@@ -48,14 +48,14 @@ export class Connection {
   id = "";
   isOpen = false;
   heartbeat = 0;
-  private requested = new Set<string>();
+  requested = new Set<string>();
   /** What carries the stream, or did last. */
   transport: Transport | undefined;
   /** Carries the stream instead of a transport of our own: another tab. */
   shared: Transport | undefined;
   readonly taps: Tap[] = [];
   /** Asked for over the open stream, and not answered yet. */
-  private readonly pending = new Set<string>();
+  readonly pending = new Set<string>();
   private attempt: AbortController | undefined;
   step = STREAM;
   private halt: Halt = "";
@@ -79,11 +79,6 @@ export class Connection {
     /** Resolves with whether the page has fresh credentials; nothing where it gives none. */
     private readonly renew: (errors: readonly LiveError[]) => Promise<boolean | void> | undefined,
   ) {}
-
-  /** The topics that the server has decided about. */
-  get settled(): string[] {
-    return [...this.requested].filter((topic) => !this.pending.has(topic));
-  }
 
   /** Whether something is wanted and may be asked for. */
   get isWanted(): boolean {
@@ -172,22 +167,8 @@ export class Connection {
     if (!this.shared && this.ladder.step(this.best) < this.step) return this.open();
     if (!added.length && !left.length) return;
     if (!transport?.change || !this.isOpen) return this.open();
-
     this.requested = new Set(topics);
-    if (left.length) transport.change("unsubscribe", left, "", () => {});
-    this.resume.leave(left);
-    if (!added.length) return;
-    const cursor = this.resume.startsOf(added);
-    const { attempt } = this;
-    for (const topic of added) this.pending.add(topic);
-    transport.change("subscribe", added, cursor, (reply) => {
-      if (this.attempt !== attempt) return;
-      for (const topic of added) this.pending.delete(topic);
-      const { topics, errors } = accepted(reply);
-      this.resume.joined(topics, reply.id ?? cursor);
-      for (const error of errors) this.failed(error);
-      this.opened({ connection: this.id, heartbeat: this.heartbeat, topics: [...this.requested] });
-    });
+    transport.change(this, added, left);
   }
 
   /** The step of the ladder that suits the topics best. */
@@ -313,7 +294,7 @@ export class Connection {
     }
   }
 
-  private opened(open: StreamOpen): void {
+  opened(open: StreamOpen): void {
     this.id = open.connection;
     this.heartbeat = open.heartbeat;
     this.isOpen = true;
@@ -327,7 +308,7 @@ export class Connection {
     this.topicsChanged(); // Some may have had to wait for this cursor.
   }
 
-  private failed(error: LiveError): void {
+  failed(error: LiveError): void {
     const { code, topic, action } = error;
     if (action) return this.topics.fail(error);
     if (ENDS_THE_STREAM.test(code)) return void this.stop([{ ...error, topic: undefined }]);

@@ -40,10 +40,7 @@ export async function refusal(response: Response): Promise<Ending> {
 }
 
 export async function errorsOf(response: Response): Promise<LiveError[]> {
-  try {
-    const { errors } = (await response.json()) as { errors?: LiveError[] };
-    return errors ?? [];
-  } catch {
-    return []; // Some other part of the site answered, in its own way.
-  }
+  // Some other part of the site may have answered, in its own way.
+  const answer = (await response.json().catch(() => null)) as { errors?: LiveError[] } | null;
+  return answer?.errors ?? [];
 }

@@ -42,7 +42,7 @@ export function extend(parts: Parts): More {
   const { configuration, connection, ladder, topics, resume } = parts;
   const polls = new PollTransport(configuration);
   const messages = new Messages(configuration, connection);
-  connection.transports[SOCKET] = new WebSocketTransport(configuration);
+  connection.transports[SOCKET] = new WebSocketTransport(configuration, resume);
   connection.transports[POLLS] = polls;
   climb(connection, ladder, topics, resume);
   const renewing = new Renewing(configuration, connection);

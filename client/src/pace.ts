@@ -1,25 +1,29 @@
 /** Lets the browser paint and answer the user while a flood of events is handled. */
 
-/** Milliseconds of work at a stretch. */
+/** Milliseconds of work for each frame that is painted: at 60 Hz, half of the time. */
 const STRETCH = 8;
+/** Milliseconds to wait for a frame at most: what is out of sight is painted seldom. */
+const LONGEST_REST = 50;
 
 export class Pace {
-  private until = Date.now() + STRETCH;
+  private until = 0;
 
-  get isDue(): boolean {
-    return Date.now() > this.until;
+  /** Something has come. If nothing was handled for a while, the browser had its turn. */
+  begin(): void {
+    const now = Date.now();
+    if (now > this.until + STRETCH) this.until = now + STRETCH;
   }
 
-  /** Ends once everything else that waits for the thread had its turn. Not a time-out: hidden pages slow those down. */
+  /** In a hidden page there is no frame to wait for. */
+  get isDue(): boolean {
+    return Date.now() > this.until && globalThis.document?.visibilityState === "visible";
+  }
+
+  /** Ends when a frame has been painted. Other turns are not enough: browsers put painting off for them, up to 100 ms. */
   async rest(): Promise<void> {
-    await new Promise<void>((done) => {
-      const { port1, port2 } = new MessageChannel();
-      port1.addEventListener("message", () => {
-        port1.close();
-        done();
-      });
-      port1.start();
-      port2.postMessage(0);
+    await new Promise((done) => {
+      requestAnimationFrame(() => setTimeout(done));
+      setTimeout(done, LONGEST_REST);
     });
     this.until = Date.now() + STRETCH;
   }

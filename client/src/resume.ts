@@ -11,7 +11,7 @@ export class Resume {
   /** The last id seen. */
   cursor = "";
   /** The topics that `cursor` speaks for. */
-  private carried: ReadonlySet<string> = new Set();
+  carried: ReadonlySet<string> = new Set();
   private readonly starts = new Map<string, string>();
 
   /** @param pageCursor finds the position at which the page's content about a topic was read */
@@ -48,30 +48,13 @@ export class Resume {
     const topics = wanted.filter((topic) => {
       const position = this.positionOf(topic);
       if (!position || cursors.has(position)) return true;
-      const isFirstStart = length === this.cursor.length;
+      const isFirstStart = length <= this.cursor.length;
       if (!isFirstStart && length + position.length >= LONGEST_CURSOR) return false;
       cursors.add(position);
       length += position.length + 1;
       return true;
     });
     return { topics, cursor: [...cursors].join(",") };
-  }
-
-  /** Where topics that are new to the stream start, in one cursor. */
-  startsOf(topics: readonly string[]): string {
-    return [...new Set(topics.map((topic) => this.positionOf(topic)))].filter(Boolean).join(",");
-  }
-
-  /** The open stream carries more topics now: they go on from `cursor`, until it speaks of them itself. */
-  joined(topics: readonly string[], cursor: string): void {
-    for (const topic of topics) this.starts.delete(topic);
-    this.carried = new Set([...this.carried, ...topics]);
-    this.cursor = [this.cursor, cursor].filter(Boolean).join(",");
-  }
-
-  /** The open stream carries some topics no longer. */
-  leave(topics: readonly string[]): void {
-    this.carried = new Set([...this.carried].filter((topic) => !topics.includes(topic)));
   }
 
   /** A stream has opened, and `cursor` now speaks for the topics it accepted. */

@@ -42,9 +42,7 @@ export class Seat {
       .catch(() => {
         // Another tab took the lead away; or there are no locks for this page.
         if (this.tabs) this.tabs.deposed();
-        else if (!isMine()) return;
-        else if (this.release) this.move();
-        else this.lead();
+        else if (isMine()) return this.release ? this.move() : this.lead();
       });
   }
 

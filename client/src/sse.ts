@@ -40,6 +40,7 @@ async function read(
     const { done, value } = await body.read();
     if (done || signal.aborted) return;
     listener.onBytes();
+    pace.begin();
     for (const frame of parser.push(value)) {
       if (pace.isDue) await pace.rest();
       if (signal.aborted) return;

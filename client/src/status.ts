@@ -29,8 +29,7 @@ export class StatusBoard {
 
   /** An attempt has begun. */
   connecting(): void {
-    if (this.value === "live") this.lost();
-    else if (this.value !== "stale" && this.value !== "connecting") this.set("connecting");
+    if (this.value === "idle" || this.value === "stopped") this.set("connecting");
   }
 
   /** There is no connection just now; unless that changes soon, the page is stale. */

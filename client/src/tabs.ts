@@ -193,8 +193,9 @@ export class Tabs implements Transport {
   }
 
   private get open(): StreamOpen {
-    const { id, heartbeat, settled } = this.connection;
-    return { connection: id, heartbeat, topics: settled };
+    const { id, heartbeat, requested, pending } = this.connection;
+    // Those that the server has decided about.
+    return { connection: id, heartbeat, topics: [...requested].filter((topic) => !pending.has(topic)) };
   }
 
   /** A tab asks the leader. */

@@ -109,7 +109,7 @@ export class Topics {
     for (const subscriber of [...subscribers]) {
       // The handler of a subscriber before may have closed this one.
       const handlers = subscriber.closed ? {} : subscriber.handlers;
-      if (Object.prototype.hasOwnProperty.call(handlers, key)) guarded(() => handlers[key]?.(event.data, event));
+      if ({}.hasOwnProperty.call(handlers, key)) guarded(() => handlers[key]?.(event.data, event));
     }
   }
 }

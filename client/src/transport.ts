@@ -1,6 +1,7 @@
 /** The seam between the connection's life and the way its bytes travel. */
 
 import type { LiveError } from "./api.js";
+import type { Connection } from "./connection.js";
 
 /** What a stream says, whichever way it came. */
 export interface Frame {
@@ -66,8 +67,8 @@ export interface Transport {
    * Rejects when the connection fails or is cut.
    */
   run(request: StreamRequest, listener: StreamListener): Promise<Ending>;
-  /** Changes the topics of the open stream, where that needs no other one. `done` is called with the reply. */
-  change?(action: "subscribe" | "unsubscribe", topics: readonly string[], cursor: string, done: (reply: Reply) => void): void;
+  /** Changes the topics of the connection's open stream, where that needs no other one. */
+  change?(connection: Connection, added: readonly string[], left: readonly string[]): void;
   /** Sends over the open stream, where it goes both ways. */
   send?(message: Message): Promise<Reply>;
 }
@@ -76,10 +77,4 @@ export const CUT: Ending = { stop: false, retryAfter: 0, errors: [] };
 
 export function stopped(code: string, message = ""): Ending {
   return { stop: true, retryAfter: 0, errors: [{ code, message }] };
-}
-
-/** What a reply to `subscribe` says. */
-export function accepted({ data }: Reply): { topics: string[]; errors: LiveError[] } {
-  const { topics = [], errors = [] } = (data ?? {}) as { topics?: string[]; errors?: LiveError[] };
-  return { topics, errors };
 }

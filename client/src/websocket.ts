@@ -2,10 +2,12 @@
 
 import type { Configuration, LiveError } from "./api.js";
 import { BinaryReader, bytesOf, encoded } from "./binary.js";
+import type { Connection } from "./connection.js";
 import { parsed } from "./frames.js";
 import { sibling } from "./http.js";
+import { Pace } from "./pace.js";
+import type { Resume } from "./resume.js";
 import {
-  accepted,
   CUT,
   type Ending,
   type Frame,
@@ -25,6 +27,17 @@ const LOST: LiveError = { code: "connection-lost", message: "the connection was 
 /** The server holds as many connections as it may, and answers polls. */
 const FULL = 4005;
 
+/** There was no close frame: the connection broke. */
+const CUT_OFF = 1006;
+
+/** With more messages than this waiting, the page is slow, and shall not be spared: then the server notices. */
+const MOST_WAITING = 100;
+
+/** A socket that was cut so soon after it had opened, in milliseconds, was perhaps cut by the network. */
+const SOON = 5000;
+/** Many such cuts in a row are taken for the network's. */
+const CUTS = 2;
+
 type Done = (reply: Reply) => void;
 
 interface ServerFrame extends Frame {
@@ -37,9 +50,13 @@ export class WebSocketTransport implements Transport {
   readonly limit = 2000;
   private socket: WebSocket | undefined;
   private lastRef = 0;
+  private cutsInARow = 0;
   private readonly waiting = new Map<unknown, Done>();
 
-  constructor(private readonly configuration: Configuration) {}
+  constructor(
+    private readonly configuration: Configuration,
+    private readonly resume: Resume,
+  ) {}
 
   async run(request: StreamRequest, listener: StreamListener): Promise<Ending> {
     const { signal } = request;
@@ -52,7 +69,9 @@ export class WebSocketTransport implements Transport {
     const socket = new WebSocket(url, "live.1");
     socket.binaryType = "arraybuffer";
     const reader = new BinaryReader();
+    const pace = new Pace();
     let isOpen = false;
+    let openedAt = 0;
     let refusal: LiveError | undefined;
     let retryAfter = 0;
 
@@ -62,8 +81,9 @@ export class WebSocketTransport implements Transport {
         isOpen = true;
         this.socket = socket;
         // The socket's own opening names no topics: the stream is open once they are subscribed to.
-        this.change("subscribe", request.topics, request.cursor, (reply) => {
+        this.ask("subscribe", request.topics, request.cursor, (reply) => {
           const { topics, errors } = accepted(reply);
+          openedAt = Date.now();
           listener.onFrame({ event, data: { ...(data as object), topics }, id: reply.id ?? request.cursor });
           for (const error of errors) listener.onFrame({ event: "stream-error", data: error });
         });
@@ -86,7 +106,7 @@ export class WebSocketTransport implements Transport {
       }
     };
 
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const end = (ending: Ending): void => {
         socket.close();
         if (this.socket === socket) {
@@ -97,26 +117,70 @@ export class WebSocketTransport implements Transport {
         resolve(ending);
       };
       signal.addEventListener("abort", () => end(CUT));
+      const read = async (message: string | ArrayBuffer): Promise<void> => {
+        pace.begin();
+        for (const line of typeof message === "string" ? message.split("\n") : [message]) {
+          if (pace.isDue && waiting < MOST_WAITING) await pace.rest();
+          if (signal.aborted) return;
+          const frame = typeof line === "string" ? parsed(line) : reader.read(line);
+          if (frame) take(frame as ServerFrame);
+        }
+      };
+      // One after the other, and the close last.
+      let turn = Promise.resolve();
+      let waiting = 0;
       socket.addEventListener("message", ({ data }) => {
         if (signal.aborted) return;
         listener.onBytes();
-        for (const line of typeof data === "string" ? data.split("\n") : [data]) {
-          const frame = typeof line === "string" ? parsed(line) : reader.read(line);
-          if (frame) take(frame as ServerFrame);
-          if (signal.aborted) return;
-        }
+        waiting += 1;
+        turn = turn.then(() => read(data as string | ArrayBuffer)).finally(() => (waiting -= 1));
+        turn.catch(reject);
       });
-      socket.addEventListener("close", ({ code, reason }) => {
+      const closed = ({ code, reason }: CloseEvent): void => {
         const { code: name, message } = refusal ?? {};
         if (code >= 4200 && code < 4300) end(stopped(name ?? ENDINGS[code - 4200] ?? `closed-${code}`, message ?? reason));
         else if (code >= 4100 && code < 4200) end(stopped(name ?? "signed-out", message ?? reason));
-        else if (isOpen) end(CUT);
+        else if (openedAt) end({ ...CUT, blocked: this.isCutAgain(code, openedAt) });
+        else if (isOpen) end({ ...CUT, blocked: code === CUT_OFF });
         else end({ ...CUT, retryAfter, blocked: code < 4000 || code === FULL });
-      });
+      };
+      socket.addEventListener("close", (event) => void turn.then(() => closed(event)));
     });
   }
 
-  change(action: "subscribe" | "unsubscribe", topics: readonly string[], cursor: string, done: Done): void {
+  /** Whether a network that lets sockets open does not let them live. */
+  private isCutAgain(code: number, openedAt: number): boolean {
+    const isSoon = code === CUT_OFF && Date.now() - openedAt < SOON;
+    this.cutsInARow = isSoon ? this.cutsInARow + 1 : 0;
+    if (this.cutsInARow < CUTS) return false;
+    this.cutsInARow = 0;
+    return true;
+  }
+
+  change(connection: Connection, added: readonly string[], left: readonly string[]): void {
+    const { resume } = this;
+    if (left.length) this.ask("unsubscribe", left, "", () => {});
+    resume.carried = new Set([...resume.carried].filter((topic) => !left.includes(topic)));
+    if (!added.length) return;
+
+    const starts = new Set(added.map((topic) => resume.positionOf(topic)));
+    const cursor = [...starts].filter(Boolean).join(",");
+    for (const topic of added) connection.pending.add(topic);
+    // Where this socket ends before the reply, the reply never comes.
+    this.ask("subscribe", added, cursor, (reply) => {
+      for (const topic of added) connection.pending.delete(topic);
+      const { topics, errors } = accepted(reply);
+      for (const topic of topics) resume.forget(topic);
+      resume.carried = new Set([...resume.carried, ...topics]);
+      // They go on from here, until the stream's own cursor speaks of them.
+      resume.cursor = [resume.cursor, reply.id ?? cursor].filter(Boolean).join(",");
+      for (const error of errors) connection.failed(error);
+      const { id, heartbeat, requested } = connection;
+      connection.opened({ connection: id, heartbeat, topics: [...requested] });
+    });
+  }
+
+  private ask(action: "subscribe" | "unsubscribe", topics: readonly string[], cursor: string, done: Done): void {
     this.tell({ action, topics, ...(cursor && { cursor }) }, (reply) => {
       if (!reply.error) done(reply);
       else if (reply.error !== LOST) this.socket?.close(); // Begin anew, after a wait.
@@ -147,4 +211,10 @@ export class WebSocketTransport implements Transport {
     if (done) this.waiting.set(this.lastRef, done);
     return this.lastRef;
   }
+}
+
+/** What a reply to `subscribe` says. */
+function accepted({ data }: Reply): { topics: string[]; errors: LiveError[] } {
+  const { topics = [], errors = [] } = (data ?? {}) as { topics?: string[]; errors?: LiveError[] };
+  return { topics, errors };
 }

@@ -3,11 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { LiveError } from "../src/api.js";
+import { settle } from "./support/clock.js";
 import { CHANGE, recorder, type Setup, setUp } from "./support/client.js";
 import { FakeSocket } from "./support/socket.js";
 import { event, streamError } from "./support/server.js";
-
-const setTimeoutOfNode = setTimeout; // Before a fake clock takes its place.
 
 interface Interactive extends Setup {
   sockets: typeof FakeSocket;
@@ -407,25 +406,99 @@ test("too many topics on one stream are told of once", async () => {
   assert.equal(errors.length, 1);
 });
 
-test("a flood leaves the browser time for other things, and is heard in order all the same", async () => {
-  const setup = setUp();
-  const heard: number[] = [];
-  setup.live.subscribe("a", {
-    x: (data) => {
-      setup.clock.sleep(1); // A handler that takes a millisecond.
-      heard.push(data as number);
-    },
+/** Lets a page that is visible paint when the test says so. */
+function paintable(): { paint: () => void } {
+  const waiting: FrameRequestCallback[] = [];
+  Object.assign(globalThis, {
+    document: { visibilityState: "visible" },
+    requestAnimationFrame: (callback: FrameRequestCallback) => waiting.push(callback),
   });
+  return { paint: () => waiting.splice(0).forEach((callback) => callback(0)) };
+}
+
+for (const transport of ["sse", "ws"] as const) {
+  test(`a flood over ${transport} leaves the browser time to paint, and is heard in order all the same`, async () => {
+    const sockets = FakeSocket.install();
+    const setup = setUp();
+    const heard: number[] = [];
+    const handlers = {
+      x: (data: unknown) => {
+        setup.clock.sleep(1); // A handler that takes a millisecond.
+        heard.push(data as number);
+      },
+    };
+    setup.live.subscribe("a", handlers, { transport });
+    await setup.clock.tick(CHANGE);
+    const stream = transport === "sse" ? setup.server.last : sockets.last;
+    await stream.open("c1");
+    const numbers = Array.from({ length: 100 }, (_, n) => n);
+    const { paint } = paintable();
+    try {
+      const frames = numbers.map((n) => ({ event: "x", topic: "a", data: n, id: `c${n + 2}` }));
+      if (transport === "ws") void sockets.last.frames(frames);
+      else void setup.server.last.send(numbers.map((n) => event("a", "x", n, `c${n + 2}`)).join(""));
+      const turns: number[] = [];
+      while (heard.length < numbers.length) {
+        await settle();
+        turns.push(heard.length - (turns.at(-1) ?? 0));
+        assert.ok(turns.length < 100, "it never ends");
+        paint();
+        await setup.clock.tick(0);
+      }
+      assert.ok(turns.length > 5 && turns[0]! < 20, `in stretches of ${turns}`);
+      assert.deepEqual(heard, numbers);
+    } finally {
+      Reflect.deleteProperty(globalThis, "document");
+    }
+  });
+}
+
+test("what comes in a hidden page is handled at once", async () => {
+  const setup = setUp();
+  const heard: unknown[] = [];
+  setup.live.subscribe("a", { x: (data) => (setup.clock.sleep(1), heard.push(data)) });
   await setup.clock.tick(CHANGE);
   await setup.server.last.open("c1");
-  const numbers = Array.from({ length: 100 }, (_, n) => n);
-  void setup.server.last.send(numbers.map((n) => event("a", "x", n, `c${n + 2}`)).join(""));
-  const turns: number[] = [];
-  while (heard.length < numbers.length) {
-    await new Promise((done) => setTimeoutOfNode(done, 1));
-    turns.push(heard.length);
-    assert.ok(turns.length < 10_000, "it never ends");
+  await setup.server.last.send(...Array.from({ length: 50 }, (_, n) => event("a", "x", n, `c${n + 2}`)));
+  assert.equal(heard.length, 50);
+});
+
+test("a network that lets sockets open and cuts them soon after is given a stream", async () => {
+  const { clock, sockets, server } = await interactive();
+  await sockets.last.open("c1");
+  await sockets.last.end(1006);
+  await clock.tick(2000);
+  assert.equal(sockets.opened.length, 2);
+  await sockets.last.open("c2");
+  await sockets.last.end(1006);
+  await clock.tick(10);
+  assert.equal(sockets.opened.length, 2);
+  assert.equal(server.last.url.pathname, "/live/events/");
+});
+
+test("a socket that was cut after it had lived is opened again, however often", async () => {
+  const { clock, sockets, server } = await interactive();
+  for (let turn = 1; turn < 4; turn += 1) {
+    assert.equal(sockets.opened.length, turn);
+    await sockets.last.open(`c${turn}`);
+    await clock.tick(6000);
+    await sockets.last.end(1006);
+    await clock.tick(2000);
   }
-  assert.ok(turns[0]! < numbers.length, "all in one stretch");
-  assert.deepEqual(heard, numbers);
+  assert.equal(server.requests.length, 0);
+});
+
+test("a network that cuts sockets with their first words is given a stream at once", async () => {
+  const { clock, sockets, server } = await interactive();
+  await sockets.last.frames({ event: "stream-open", data: { connection: "w1", heartbeat: 20, retry: 2000, topics: [] } });
+  await sockets.last.end(1006);
+  await clock.tick(10);
+  assert.equal(server.last.url.pathname, "/live/events/");
+});
+
+test("a network that lets a socket open and nothing after that is given a stream within 3 s", async () => {
+  const { clock, sockets, server } = await interactive();
+  await sockets.last.frames({ event: "stream-open", data: { connection: "w1", heartbeat: 20, retry: 2000, topics: [] } });
+  await clock.tick(2100);
+  assert.equal(server.last.url.pathname, "/live/events/");
 });

@@ -11,11 +11,21 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-Mode = Literal["open", "refuses-upgrades", "swallows-upgrades", "collects", "down"]
+Mode = Literal[
+    "open",
+    "refuses-upgrades",
+    "swallows-upgrades",
+    "mutes-sockets",
+    "drops-sockets",
+    "collects",
+    "down",
+]
 """
 - `open`: lets everything through
 - `refuses-upgrades`: as a proxy that knows no WebSocket: 403
 - `swallows-upgrades`: never answers them
+- `mutes-sockets`: answers them, and lets nothing through after that
+- `drops-sockets`: answers them, and cuts each one as soon as the server has said something more
 - `collects`: passes a stream on once it has ended, and refuses upgrades
 - `down`: takes no connection
 """
@@ -125,7 +135,7 @@ class Network:
         if exchange.is_upgrade and mode == "swallows-upgrades":
             await reader.read()  # until the browser gives up
             return
-        if exchange.is_upgrade and mode != "open":
+        if exchange.is_upgrade and mode in ("refuses-upgrades", "collects"):
             writer.write(
                 b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             )
@@ -141,6 +151,15 @@ class Network:
             head = b"\r\n".join(lines)
         to_server.write(head)
         collects = mode == "collects" and exchange.path.startswith("/live/events/")
+        if exchange.is_upgrade and mode in ("mutes-sockets", "drops-sockets"):
+            writer.write(await from_server.readuntil(HEAD_END))
+            if mode == "mutes-sockets":
+                await reader.read()  # until the browser gives up
+            else:
+                await from_server.read(1)
+            to_server.close()
+            writer.transport.abort()
+            return
         ways = [
             asyncio.ensure_future(_pipe(reader, to_server)),
             asyncio.ensure_future(_pipe(from_server, writer, at_once=not collects)),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -37,6 +39,9 @@ class TransportContract:
     patience = float("inf")
     """Seconds that the server waits for a client's answer to its close, before it cuts the client off:
     one that reads slowly is cut, and learns no code."""
+
+    cuts_off = True
+    """Whether the server has a way to cut off a client that takes nothing."""
 
     def closed_with(self, kind: type[Client], code: int) -> set[int | None]:
         if kind is not WebSocketClient:
@@ -270,36 +275,44 @@ class TransportContract:
 
     # -- several who want to write -----------------------------------------------------------------
 
-    def test_keep_alives_events_and_the_end_while_a_send_waits(
-        self, site: Site, kind: type[Client], slug: str
-    ) -> None:
+    def test_keep_alives_events_and_the_end_while_a_send_waits(self, site: Site, slug: str) -> None:
         """Each frame is whole and in its place (the clients refuse anything else), and the end is the
         end; who comes back gets the rest."""
-        topic, watched = f"kept/{slug}", f"kept/{slug}-quiet"
-        slow = kind(site.server, topic, watched, buffer=SMALL_BUFFER)
-        with slow, SSEClient(site.server, watched) as clock:
-            slow.begin_to_wait()
+        topic, watched, total = f"kept/{slug}", f"kept/{slug}-quiet", MANY + 50
+        with contextlib.ExitStack() as stack:
+            clock = stack.enter_context(SSEClient(site.server, watched))
+            slow = [
+                stack.enter_context(kind(site.server, topic, watched, buffer=SMALL_BUFFER))
+                for kind in CLIENTS
+            ]
+            for client in slow:
+                client.begin_to_wait()
             site.say(topic, 0, MANY, size=EVENT)
-            for _ in range(2):  # the server's own beat: it wanted to write to the slow one as well
-                slow.show_life()
+            for _ in range(2):  # the server's own beat: it wanted to write to the slow ones as well
+                for client in slow:
+                    client.show_life()
                 clock.next("keep-alive")
             talking = threading.Thread(target=site.say, args=(topic, MANY, 50))
             talking.start()
             site.end(topic)
             talking.join()
-            total = MANY + 50
-            slow.hurry()
-            if is_streaming(kind):
-                ended = slow.read_to_the_end()
-                assert ended.code in self.closed_with(kind, 4200)
-                assert ended.is_clean or kind is WebSocketClient
-            else:
-                slow.numbers(total)
-        numbers = slow.all_numbers()
-        assert numbers == list(range(len(numbers)))
-        with kind(site.server, topic, cursor=slow.cursor) as back:
-            rest = total - len(numbers)
-            assert back.numbers(rest) == list(range(len(numbers), total))
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(partial(self._read_to_the_end, total=total), slow))
+        for client in slow:
+            numbers = client.all_numbers()
+            assert numbers == list(range(len(numbers)))
+            with type(client)(site.server, topic, cursor=client.cursor) as back:
+                rest = total - len(numbers)
+                assert back.numbers(rest) == list(range(len(numbers), total))
+
+    def _read_to_the_end(self, client: Client, total: int) -> None:
+        client.hurry()
+        if not is_streaming(type(client)):
+            client.numbers(total)
+            return
+        ended = client.read_to_the_end()
+        assert ended.code in self.closed_with(type(client), 4200)
+        assert ended.is_clean or type(client) is WebSocketClient
 
     def test_an_end_comes_while_a_poll_is_held(self, site: Site, slug: str) -> None:
         topic = f"kept/{slug}"
@@ -329,8 +342,17 @@ class TransportContract:
         before = _settled_files(site.server)
         clients = [kind(site.server, topic, buffer=SMALL_BUFFER) for kind in STREAMING]
         site.say(topic, 0, MANY, size=EVENT)
+        if (
+            self.cuts_off
+        ):  # once a write waits; what the kernel has taken whole needs no cutting off
+            with SSEClient(site.server, f"{topic}-quiet") as clock:
+                for _ in range(2):
+                    clock.next("keep-alive")
         site.end(topic)
-        deadline = time.monotonic() + 90
+        if not self.cuts_off:  # it keeps the socket as long as the client does, and no longer
+            for client in clients:
+                client.cut()
+        deadline = time.monotonic() + 45
         while site.server.open_files() > before:
             assert time.monotonic() < deadline, "the connections are still open"
             time.sleep(0.05)

@@ -6,4 +6,4 @@ SERVER = "hypercorn"
 
 
 class TestOnHypercorn(TransportContract):
-    pass
+    cuts_off = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -366,10 +367,17 @@ async def test_a_store_that_is_away_is_told(site: Site, monkeypatch: pytest.Monk
 )
 @pytest.mark.asyncio
 async def test_what_cannot_be_answered_is_told_in_json(
-    site: Site, topics: list[str], kwargs: Any, status: int, code: str
+    site: Site,
+    topics: list[str],
+    kwargs: Any,
+    status: int,
+    code: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "django_live")
     polled = await ask(site(), *topics, **kwargs)
     assert polled.status == status
+    assert not [record for record in caplog.records if record.name.startswith("django_live")]
     if kwargs.get("method") == "HEAD":
         return
     (error,) = json.loads(polled.body)["errors"]

@@ -713,7 +713,8 @@ async def test_what_cannot_be_read_harms_nothing(
     assert not caplog.records
 
 
-async def test_a_message_that_is_too_large(site: Site) -> None:
+async def test_a_message_that_is_too_large(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     async with Peer(site(DJANGO_LIVE={"MESSAGE_BYTES": 1000})) as peer:
         await peer.opened()
         peer.say(action="send", topic="rooms/a", type="say", data="ü" * 2000)
@@ -721,9 +722,13 @@ async def test_a_message_that_is_too_large(site: Site) -> None:
         await peer.until(lambda: codes(peer) == ["too-large"] * 2)
         reply = await peer.call("send", topic="rooms/a", type="describe", data="x" * 800)
         assert reply.data[1] == "x" * 800
+    assert not caplog.records
 
 
-async def test_a_flood_is_held_back_and_harms_nobody(site: Site) -> None:
+async def test_a_flood_is_held_back_and_harms_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with Peer(site(DJANGO_LIVE={"MESSAGE_BURST": 10, "MESSAGE_RATE": 1})) as peer:
         await peer.opened()
         await peer.subscribe("open/a")
@@ -736,6 +741,7 @@ async def test_a_flood_is_held_back_and_harms_nobody(site: Site) -> None:
         await peer.until(lambda: peer.said() == [1])
         peer.say(action="pong")  # answers to keep-alives are no messages
         assert not the_connection().closed
+    assert not caplog.records
 
 
 async def test_messages_of_a_topic_keep_their_order_and_topics_do_not_wait(
