@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from tests.support import emptying
 from tests.support.databases import Engine, ServerDatabase, server_database
 from tests.support.reader_pool import ReaderPool
 from tests.support.redis import RedisServer
@@ -36,9 +37,13 @@ NewDatabase = Callable[..., ServerDatabase]
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:  # noqa: ARG001 - it adds to that
-    """PostgreSQL removes no database that a background thread is still connected to."""
-    from django_live.core.publishing import errands
+    """Tests that commit are tidied up after quickly; PostgreSQL removes no database that a background
+    thread is still connected to."""
+    from django_live.core.sweeping import errands
 
+    with django_db_blocker.unblock():
+        emptying.note_what_migrating_made()
+    emptying.install()
     yield
     errands.flush()
     with django_db_blocker.unblock():
