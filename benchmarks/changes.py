@@ -22,7 +22,7 @@ def measure(database: str, objects: int, rounds: int) -> list[dict[str, Any]]:
     django.setup()
     from django.contrib.auth.models import User
 
-    from django_live.core import publishing
+    from django_live.core import sweeping
     from django_live.features.bulk import LiveQuerySet
     from tests.testapp.models import Order
 
@@ -45,7 +45,7 @@ def measure(database: str, objects: int, rounds: int) -> list[dict[str, Any]]:
         write("plain", Order.objects)
         write("live", LiveQuerySet(Order))
         began = time.process_time()
-        found["after"].append(seconds(lambda: publishing.errands.flush(600)))
+        found["after"].append(seconds(lambda: sweeping.errands.flush(600)))
         found["after_cpu"].append(time.process_time() - began)
     ratios = sorted(live / plain for live, plain in zip(found["live"], found["plain"], strict=True))
     middle = {name: round(statistics.median(times), 3) for name, times in found.items()}

@@ -17,10 +17,11 @@ from urllib.parse import urlencode
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.test import Client, TestCase
 
+from .core.commits import settle
 from .core.events import Event, encode_data
 from .core.hooks import hook_threads, in_thread
-from .core.publishing import observed_by, settle
 from .core.runtime import running_runtime
+from .core.sending import observed_by
 from .core.topics import Topic, as_topic
 
 __all__ = [

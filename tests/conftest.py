@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from tests.support import emptying
 from tests.support.databases import Engine, ServerDatabase, server_database
-from tests.support.emptying import use_it
 from tests.support.reader_pool import ReaderPool
 from tests.support.redis import RedisServer
 from tests.support.requirements import require
@@ -37,9 +37,13 @@ NewDatabase = Callable[..., ServerDatabase]
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:  # noqa: ARG001 - it adds to that
-    """PostgreSQL removes no database that a background thread is still connected to."""
-    from django_live.core.publishing import errands
+    """Tests that commit are tidied up after quickly; PostgreSQL removes no database that a background
+    thread is still connected to."""
+    from django_live.core.sweeping import errands
 
+    with django_db_blocker.unblock():
+        emptying.note_what_migrating_made()
+    emptying.install()
     yield
     errands.flush()
     with django_db_blocker.unblock():
@@ -105,8 +109,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker of what is not repeated on each database; empty databases quickly."""
-    use_it()
+    """Declare the marker of what is not repeated on each database, and of what waits for `make soak`."""
     config.addinivalue_line(
         "markers",
         "any_database: makes the databases it needs, or needs none: the same whatever "

@@ -21,12 +21,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.translation import gettext_lazy
 
 from django_live import Topic, apublish, apublish_many, publish, publish_many
-from django_live.core import bus, publishing
+from django_live.core import bus, commits, sending, sweeping
 from django_live.core.background import BackgroundLoop
 from django_live.core.events import Event
 from django_live.core.log import get_log
 from django_live.core.outbox import get_outbox
-from django_live.core.publishing import observed_by, sweep
+from django_live.core.sending import observed_by
+from django_live.core.sweeping import sweep
 from django_live.core.topics import as_topic
 from django_live.exceptions import InvalidEvent, InvalidTopic, StoreError, UnknownTopic
 from django_live.models import PendingEvent, StoredEvent
@@ -348,7 +349,7 @@ def test_without_robust_hooks_the_request_would_fail(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the database went away")
 
-    monkeypatch.setattr(publishing.Commit, "number", fail)
+    monkeypatch.setattr(commits.Commit, "number", fail)
     client = Client(raise_request_exception=False)
     client.force_login(order.customer)
     assert client.post(f"/orders/{order.pk}/change/", {"status": "paid"}).status_code == 500
@@ -395,8 +396,8 @@ def test_a_layer_that_hangs_costs_a_bounded_wait_and_no_memory(
     layer = StuckLayer()
     own = BackgroundLoop()
     monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
-    monkeypatch.setattr(publishing, "background", own)
-    monkeypatch.setattr(publishing, "SEND_TIMEOUT", 0.05)
+    monkeypatch.setattr(sending, "background", own)
+    monkeypatch.setattr(sending, "SEND_TIMEOUT", 0.05)
     for n in range(5):
         publish(TOPIC, "said", n)
     assert kept() == [0, 1, 2, 3, 4]
@@ -625,7 +626,7 @@ def test_many_events_in_one_transaction_cost_no_more_each() -> None:
 
     cost(100)
     few, many = cost(2_500), cost(10_000)
-    assert publishing.errands.flush(60)
+    assert sweeping.errands.flush(60)
     assert len(kept()) == 12_600
     assert not PendingEvent.objects.exists()
     for phase in (0, 1):
@@ -689,7 +690,7 @@ def test_an_event_of_a_process_that_died_after_its_commit_is_sent_by_another(
     with pytest.raises(Exception, match=": 9"):
         database.python(KILLED)
     printed = database.python(
-        "from django_live.core.publishing import sweep\n"
+        "from django_live.core.sweeping import sweep\n"
         "from django_live.core.log import get_log\n"
         "from django_live.core.topics import as_topic\n"
         "print(sweep(), [e.data for e in get_log().read(as_topic('open/a'), 0, 9, 999).events])"
@@ -794,9 +795,9 @@ def test_a_layer_that_hangs_is_waited_for_once(
     layer = StuckLayer()
     own = BackgroundLoop()
     monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
-    monkeypatch.setattr(publishing, "background", own)
-    monkeypatch.setattr(publishing, "SEND_TIMEOUT", 0.3)
-    monkeypatch.setattr(publishing, "MESSAGES_AT_ONCE", 2)
+    monkeypatch.setattr(sending, "background", own)
+    monkeypatch.setattr(sending, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(sending, "MESSAGES_AT_ONCE", 2)
     began = time.monotonic()
     publish_many([(f"open/t{n}", "said", n) for n in range(40)])
     assert time.monotonic() - began < 3  # 20 times the wait would be 6 seconds

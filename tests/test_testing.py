@@ -20,8 +20,8 @@ from django.test import Client, TestCase, TransactionTestCase
 from django_live import apublish, publish
 from django_live.core.hooks import HOOK_THREADS, STORE_THREADS
 from django_live.core.log import get_log
-from django_live.core.publishing import sweep
 from django_live.core.runtime import running_runtime
+from django_live.core.sweeping import sweep
 from django_live.exceptions import UnknownTopic
 from django_live.models import PendingEvent
 from django_live.testing import PublishedEvent, assert_published, capture_events, open_sse

@@ -21,7 +21,7 @@ from .control import erased
 from .events import Event, encode_data
 from .log import EventLog, get_log
 from .outbox import get_outbox
-from .publishing import sweep
+from .sweeping import sweep
 from .topics import Topic, registry
 
 logger = logging.getLogger("django_live.forgetting")

@@ -22,7 +22,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from ..conf import live_settings
-from . import hooks, publishing
+from . import hooks, sweeping
 from .bus import Bus, layer_in_force
 from .connections import Connection, Sink
 from .control import Control, ControlTopic
@@ -241,7 +241,7 @@ class Runtime:
         await self.subscribing.check_heads(quiet)
 
     async def _sweep(self) -> None:
-        await hooks.in_thread(hooks.store_threads(), publishing.sweep_everywhere)
+        await hooks.in_thread(hooks.store_threads(), sweeping.sweep_everywhere)
 
     async def _tidy(self) -> None:
         await tidy(self._process, live_settings().TRIM)

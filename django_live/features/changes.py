@@ -20,8 +20,9 @@ from ..core.topics import Topic
 from .audiences import Audience, presented
 from .conditions import matches
 from .declared import DECLARED, TABLE
-from .deferred import Note, is_noted, listen_to_sweeps, present_table_after_commit, write_notes
+from .deferred import is_noted, listen_to_sweeps, present_table_after_commit, write_notes
 from .hearing import COMMITTED, Hearer, silent
+from .notes import Note
 from .related import LinkWatch, Watch, watches
 from .rows import Row, as_model, changed_fields, key_of, kin, with_row
 from .telling import BATCH, Gathered, Telling, gathered, publish_story, shown_with

@@ -24,7 +24,7 @@ from django.db.models.signals import (
     pre_save,
 )
 
-from ..core.publishing import after_commit, commits_by_itself
+from ..core.commits import after_commit, commits_by_itself
 from .rows import Row, fields_of, kept, kin, loaded_columns, locked, row_of, same_table
 from .telling import COULD_NOT_TELL, Gathered
 

@@ -20,8 +20,9 @@ from django.db.models.fields.reverse_related import ForeignObjectRel
 from django.db.models.signals import m2m_changed
 
 from .audiences import Place
-from .deferred import Note, is_noted, write_notes
+from .deferred import is_noted, write_notes
 from .hearing import Hearer
+from .notes import Note
 from .rows import Row, changed_fields, columns_of, loaded_columns
 from .telling import BATCH, Gathered, shown_with
 

@@ -1,4 +1,4 @@
-"""Rows of the outbox: writing them, and taking the oldest ones to number.
+"""Rows of the outbox: writing them, taking the oldest ones to number, and looking what waits.
 
 Must keep true: rows are taken by who holds their topics' heads, oldest first, and no row before a
 bundle that is older and may concern its topic; all that is looked at together is seen at one moment.
@@ -8,20 +8,25 @@ Taking is one statement where the database can return what it deletes, and two e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Max, Min, QuerySet
 
-from ..core.bundles import Bundle, bundle_key
+from ..core.bundles import Bundle, bundle_key, declared_keys
 from ..core.events import Draft
 from ..core.outbox import Entry
-from ..core.topics import Topic
+from ..core.topics import Topic, registry
+from ..exceptions import InvalidTopic
 from ..models import PendingEvent
 from . import clock
 from .bulk_rows import insert_and_number
 from .heads import delete_ids
+
+logger = logging.getLogger("django_live.outbox")
 
 BATCH = 1000
 """Rows that one transaction numbers."""
@@ -77,6 +82,13 @@ class Taken(NamedTuple):
     rows: list[Row]
     is_full: bool
     is_blocked: bool | None
+
+
+TOPICS_PER_SWEEP = 50
+"""Topics that one transaction of the sweep may hold."""
+UNDECLARED_GRACE = 3600.0
+"""Seconds that rows of an undeclared topic are left alone: during a deploy another release may know
+the topic."""
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -228,3 +240,90 @@ def _names(connection: BaseDatabaseWrapper, table: str = "") -> str:
 
 def _marks(values: Sequence[object]) -> str:
     return ", ".join(["%s"] * len(values))
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+def draft_of(row: PendingEvent) -> Draft:
+    return Draft(
+        type=row.type,
+        data=row.data,
+        exclude=row.exclude,
+        conflate=row.conflate,
+        idempotency_key=row.idempotency_key,
+    )
+
+
+def topic_of(row: PendingEvent) -> Topic | None:
+    try:
+        return registry.resolve(row.name, row.namespace)
+    except InvalidTopic:
+        return None
+
+
+def oldest_bundle(classes: Collection[str], using: str) -> PendingEvent | None:
+    bundles = PendingEvent.objects.using(using).filter(topic_key__in=sorted(classes))
+    return bundles.order_by("id").first()
+
+
+def older_bundles(bundle: PendingEvent, using: str) -> QuerySet[PendingEvent]:
+    rows = PendingEvent.objects.using(using)
+    return rows.filter(topic_key=bundle.topic_key, id__lt=bundle.pk)
+
+
+def is_still_first(bundle: PendingEvent, using: str) -> bool:
+    rows = PendingEvent.objects.using(using).filter(pk=bundle.pk, topic_key=bundle.topic_key)
+    return rows.exists() and not older_bundles(bundle, using).exists()
+
+
+def newest_of(topics: Mapping[str, Topic], using: str) -> int:
+    rows = PendingEvent.objects.using(using).filter(topic_key__in=list(topics))
+    return rows.aggregate(newest=Max("id"))["newest"] or 0
+
+
+def still_pending(topics: dict[str, Topic], newest: int, using: str) -> dict[str, Topic]:
+    """Those of the topics that have a row up to this one, which all of the caller's are."""
+    rows = PendingEvent.objects.using(using).filter(topic_key__in=list(topics), id__lte=newest)
+    keys = set(rows.values_list("topic_key", flat=True).distinct())
+    return {key: topic for key, topic in topics.items() if key in keys}
+
+
+def pages_of_topics(using: str) -> Iterator[list[Topic]]:
+    """Topics with rows, in pages. Rows that nobody has declared a topic for are removed."""
+    last_key = ""
+    bundles = declared_keys()
+    rows = PendingEvent.objects.using(using)
+    while True:
+        found = dict(
+            rows.filter(topic_key__gt=last_key)
+            .values_list("topic_key")
+            .annotate(first=Min("id"))
+            .order_by("topic_key")[:TOPICS_PER_SWEEP]
+        )
+        if not found:
+            return
+        last_key = list(found)[-1]  # as the database sorts
+        topics: list[Topic] = []
+        for row in rows.filter(pk__in=found.values()):
+            topic = topic_of(row)
+            if topic is not None:
+                topics.append(topic)
+            elif row.topic_key in bundles:
+                continue
+            elif row.created < clock.now() - UNDECLARED_GRACE:
+                _remove_undeclared(row, using)
+        if topics:
+            yield topics
+
+
+def _remove_undeclared(row: PendingEvent, using: str) -> None:
+    ids = list(
+        PendingEvent.objects.using(using)
+        .filter(topic_key=row.topic_key, created__lt=clock.now() - UNDECLARED_GRACE)
+        .values_list("id", flat=True)[:BATCH]
+    )
+    delete_ids(PendingEvent, ids, using)
+    logger.warning(
+        "%d events of %r were never sent and are removed: no Topic declares it.", len(ids), row.name
+    )

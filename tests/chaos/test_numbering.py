@@ -29,9 +29,11 @@ pytestmark = pytest.mark.timeout(120)
 PUBLISHERS = 4
 
 
-def start(database: ServerDatabase, role: str, **arguments: Any) -> subprocess.Popen[str]:
+def start(
+    database: ServerDatabase, role: str, *, module: str = "tests.chaos.workers", **arguments: Any
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.workers", role, json.dumps(arguments)],
+        [sys.executable, "-m", module, role, json.dumps(arguments)],
         cwd=PROJECT_ROOT,
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **database.env},
         stdout=subprocess.PIPE,

@@ -10,13 +10,13 @@ import contextlib
 import json
 import os
 import random
-import select
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ from django.db import OperationalError, connection, transaction  # noqa: E402
 from django_live.core import bus  # noqa: E402
 from django_live.core.events import Draft  # noqa: E402
 from django_live.core.log import EventLog, get_log  # noqa: E402
-from django_live.core.publishing import publish, sweep  # noqa: E402
+from django_live.core.publishing import publish  # noqa: E402
+from django_live.core.sweeping import sweep  # noqa: E402
 from django_live.core.topics import History, Topic  # noqa: E402
 from django_live.models import PendingEvent  # noqa: E402
-from django_live.stores import outbox as outbox_module  # noqa: E402
+from django_live.stores import numbering as numbering_module  # noqa: E402
 from django_live.stores.heads import delete_ids  # noqa: E402
 from django_live.stores.pending import take  # noqa: E402
+from tests.chaos.racing import Racer, run_race  # noqa: E402
 
 TOPICS = ["hot", "t1", "t2", "t3", "t4", "t5"]
 
@@ -105,7 +107,7 @@ def delete_rows_after_the_commit() -> None:
         transaction.on_commit(lambda: delete_slowly(ids, using), using)
         return taken
 
-    setattr(outbox_module, "take", take_and_delete_later)  # noqa: B010 - it is not the module's to export
+    setattr(numbering_module, "take", take_and_delete_later)  # noqa: B010 - it is not the module's to export
 
 
 # -- publishers ------------------------------------------------------------------------------------
@@ -266,68 +268,28 @@ def write_one_row(transactions: int, mechanism: str) -> None:
 # -- a race whose steps are decided ----------------------------------------------------------------
 
 
-class Racer:
-    """A forked process that writes the row and publishes it, and stops where it is told to."""
+def write_the_row(racer: Racer, mechanism: str, slug: str, row: int) -> None:
+    """Write the next version of the row and publish it, in one transaction.
 
-    def __init__(self, mechanism: str, slug: str, row: int, stops_at: str = "") -> None:
-        self.stops_at = stops_at
-        connection.close()
-        arrived, self._arrives = os.pipe()
-        self._waits, go = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                self.write(mechanism, slug, row)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        os.close(self._arrives)
-        os.close(self._waits)
-        self._arrived, self._go = arrived, go
-
-    def write(self, mechanism: str, slug: str, row: int) -> None:
-        """Write the next version of the row and publish it, in one transaction.
-
-        `outbox` does it as it should be done; `own-rows` lets each commit number only what is its
-        own; `publish-first` publishes before the row is written.
-        """
-        who = f"by:{os.getpid()}"
-        with transaction.atomic():
-            # The first hook of the commit: the others come after it.
-            transaction.on_commit(lambda: self.stop_at("committed"))
-            if mechanism == "publish-first":
-                publish_properly(slug, who)
-            self.stop_at("begun")
-            with connection.cursor() as cursor:
-                cursor.execute("UPDATE chaos_row SET version = version + 1 WHERE id = %s", [row])
-                cursor.execute("SELECT version FROM chaos_row WHERE id = %s", [row])
-                (version,) = cursor.fetchone()
-            journal(slug, who, str(version))
-            if mechanism == "own-rows":
-                transaction.on_commit(lambda: append(slug, who))
-            elif mechanism == "outbox":
-                publish_properly(slug, who)
-
-    def stop_at(self, point: str) -> None:
-        if point == self.stops_at:
-            os.write(self._arrives, b".")
-            os.read(self._waits, 1)
-
-    def arrive(self) -> None:
-        """Wait until it is where it stops."""
-        if not select.select([self._arrived], [], [], 30)[0] or os.read(self._arrived, 1) != b".":
-            raise SystemExit(f"nobody arrived at {self.stops_at!r}")
-
-    def finish(self) -> None:
-        """Let it go on, and wait for its end."""
-        if self.stops_at:
-            os.write(self._go, b".")
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self._arrived)
-        os.close(self._go)
-        if code:
-            raise SystemExit(f"a writer ended with {code}")
+    `outbox` does it as it should be done; `own-rows` lets each commit number only what is its
+    own; `publish-first` publishes before the row is written.
+    """
+    who = f"by:{os.getpid()}"
+    with transaction.atomic():
+        # The first hook of the commit: the others come after it.
+        transaction.on_commit(lambda: racer.stop_at("committed"))
+        if mechanism == "publish-first":
+            publish_properly(slug, who)
+        racer.stop_at("begun")
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE chaos_row SET version = version + 1 WHERE id = %s", [row])
+            cursor.execute("SELECT version FROM chaos_row WHERE id = %s", [row])
+            (version,) = cursor.fetchone()
+        journal(slug, who, str(version))
+        if mechanism == "own-rows":
+            transaction.on_commit(lambda: append(slug, who))
+        elif mechanism == "outbox":
+            publish_properly(slug, who)
 
 
 def race(runs: list[tuple[str, str]]) -> None:
@@ -338,18 +300,7 @@ def race(runs: list[tuple[str, str]]) -> None:
         slug, row = f"race-{number}", 2 + number
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO chaos_row VALUES (%s, 0)", [row])
-        first = Racer(mechanism, slug, row, stops_at)
-        first.arrive()
-        # The second one overtakes it: past its commit, and where the first one had committed, past
-        # the numbering too.
-        second = Racer(mechanism, slug, row, "committed" if stops_at == "begun" else "")
-        if second.stops_at:
-            second.arrive()
-            first.finish()
-            second.finish()
-        else:
-            second.finish()
-            first.finish()
+        run_race(partial(write_the_row, mechanism=mechanism, slug=slug, row=row), stops_at)
         found.append(_order_of(slug))
     print(json.dumps(found))  # noqa: T201
 

@@ -15,7 +15,7 @@ from django_live.core.log import EventLog, get_log
 from django_live.core.outbox import Entry, Numbered, Outbox, get_outbox
 from django_live.core.topics import History, Topic, registry
 from django_live.exceptions import StoreError
-from django_live.stores.outbox import TOPICS_AT_ONCE
+from django_live.stores.numbering import TOPICS_AT_ONCE
 from django_live.stores.pending import BATCH
 from tests.contracts.conftest import FakeClock, in_threads
 

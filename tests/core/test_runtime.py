@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from django.test import override_settings
 
-from django_live.core import publishing
 from django_live.core import runtime as runtime_module
+from django_live.core import sweeping
 from django_live.core.runtime import Runtime, running_runtime, runtime
 from django_live.core.subscribing import Request
 from django_live.core.topics import History, Topic, Viewer, registry
@@ -52,7 +52,7 @@ with registry.isolated():
 def store(monkeypatch: pytest.MonkeyPatch) -> ScriptedLog:
     store = ScriptedLog()
     monkeypatch.setattr(runtime_module, "get_log", lambda: store)
-    monkeypatch.setattr(publishing, "sweep", lambda *_: 0)
+    monkeypatch.setattr(sweeping, "sweep", lambda *_: 0)
     HOOKS.clear()
     return store
 

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from django_live.core.log import get_log
-from django_live.core.publishing import sweep
+from django_live.core.sweeping import sweep
 from django_live.core.topics import Topic, as_topic
 from django_live.models import PendingEvent
 

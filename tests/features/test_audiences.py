@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 from rest_framework import serializers
 
-from django_live.core import publishing
+from django_live.core import sweeping
 from django_live.core.bus import envelopes
 from django_live.core.log import get_log
 from django_live.core.topics import as_topic
@@ -435,4 +435,4 @@ def test_the_sweep_tells_what_a_process_left_that_died_after_its_commit(
         assert [type for type, _ in heard(f"open/ticket-{ticket.pk}")] == ["created"]
         swept()
         assert heard(f"open/ticket-{ticket.pk}") == []
-    assert publishing.sweep("default") == 0
+    assert sweeping.sweep("default") == 0

@@ -17,7 +17,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext
 
-from django_live.core import publishing
+from django_live.core import commits, sweeping
 from django_live.features import changes
 from django_live.features.bulk import LiveManager, LiveQuerySet
 from django_live.features.changes import Changes, suppress
@@ -225,8 +225,8 @@ def peak_of_making(count: int, customer: User) -> int:
 
 def test_many_rows_are_told_in_bounded_memory(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside what the transaction is to remember."""
-    monkeypatch.setattr(publishing, "REMEMBERED", 100)
-    monkeypatch.setattr(publishing, "MANY_TOPICS", 100)
+    monkeypatch.setattr(commits, "REMEMBERED", 100)
+    monkeypatch.setattr(commits, "MANY_TOPICS", 100)
     monkeypatch.setattr("django_live.features.bulk.BATCH", 100)
     monkeypatch.setattr(changes, "BATCH", 100)
     peak_of_making(200, ann)  # what is made once
@@ -242,16 +242,16 @@ def test_many_rows_are_told_in_bounded_memory(ann: User, monkeypatch: pytest.Mon
 def test_a_commit_of_many_topics_numbers_them_all(
     ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "MANY_TOPICS", 20)
+    monkeypatch.setattr(commits, "MANY_TOPICS", 20)
     made = orders().bulk_create([Order(customer=ann) for _ in range(70)])
-    assert publishing.errands.flush(30)
+    assert sweeping.errands.flush(30)
     assert [types(heard(OrderTopic(pk=one.pk))) for one in made] == [["created"]] * 70
 
 
 def test_beyond_what_a_transaction_remembers_each_change_is_told(
     ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "REMEMBERED", 1)
+    monkeypatch.setattr(commits, "REMEMBERED", 1)
     with transaction.atomic():
         made = orders().bulk_create([Order(customer=ann) for _ in range(2)])
         for one in made:
@@ -358,7 +358,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def numbered() -> None:
     """Wait for what is numbered where nobody waits for it."""
-    assert publishing.errands.flush(30)
+    assert sweeping.errands.flush(30)
 
 
 TOTALS: list[Any] = [0, "1", "2.5", Decimal("3.10"), Decimal(4), Decimal("0.00")]
@@ -391,13 +391,13 @@ def test_very_many_objects_cost_a_few_statements_in_the_transaction(
     ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [Order(customer=ann) for _ in range(90)]
-    monkeypatch.setattr(publishing.errands, "ask", lambda using: None)
+    monkeypatch.setattr(sweeping.errands, "ask", lambda using: None)
     with transaction.atomic(), CaptureQueriesContext(connection) as captured:
         orders().bulk_create(made, batch_size=1000)
         assert PendingEvent.objects.count() == 2
     told = [q for q in captured.captured_queries if PendingEvent._meta.db_table in q["sql"]]
     assert len(told) == 2  # and one is the test's own count
-    assert publishing.sweep() == 180
+    assert sweeping.sweep() == 180
     assert len(heard(CustomerTopic(pk=ann.pk))) == 90
 
 
@@ -439,11 +439,11 @@ def test_very_many_objects_are_not_told_after_a_rollback(ann: User, heard: Heard
 @pytest.mark.usefixtures("many")
 def test_of_very_many_a_later_update_comes_later(ann: User, heard: Heard) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(publishing.errands, "ask", lambda using: None)
+        patched.setattr(sweeping.errands, "ask", lambda using: None)
         made = orders().bulk_create([Order(customer=ann) for _ in range(4)])
         made[2].status = "paid"
         made[2].save()
-    publishing.sweep()
+    sweeping.sweep()
     assert types(heard(OrderTopic(pk=made[2].pk))) == ["created", "updated"]
     assert types(heard(CustomerTopic(pk=ann.pk))) == [*["created"] * 4, "updated"]
 
@@ -474,17 +474,17 @@ def test_a_fault_on_one_of_very_many_leaves_the_others_alone(
 KILLED = """
 import os
 from django.contrib.auth.models import User
-from django_live.core import publishing
+from django_live.core import sweeping
 from django_live.features.bulk import LiveQuerySet
 from tests.testapp.models import Order
 
 ann = User.objects.create(pk=1, username="ann")
-publishing.errands.ask = lambda using: os._exit(9)  # as kill -9 right after the commit
+sweeping.errands.ask = lambda using: os._exit(9)  # as kill -9 right after the commit
 LiveQuerySet(Order).bulk_create([Order(customer=ann) for _ in range(1200)])
 """
 SWEPT = """
 from django_live.core.log import get_log
-from django_live.core.publishing import sweep
+from django_live.core.sweeping import sweep
 from django_live.core.topics import as_topic
 count = sweep()
 events = get_log().read(as_topic("customers/1/orders"), 0, 9999, 10**9).events

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from django_live import publish
-from django_live.core.publishing import Commit
+from django_live.core.commits import Commit
 from django_live.models import Head, PendingEvent, StoredEvent
 from tests.features.conftest import listener
 from tests.testapp.models import Order

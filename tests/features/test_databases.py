@@ -28,8 +28,8 @@ from django_live import apublish, publish
 from django_live.core.hooks import STORE_THREADS, in_thread, store_threads
 from django_live.core.log import get_log
 from django_live.core.outbox import get_outbox
-from django_live.core.publishing import errands, sweep, sweep_everywhere
 from django_live.core.state import get_state
+from django_live.core.sweeping import errands, sweep, sweep_everywhere
 from django_live.core.topics import as_topic
 from django_live.models import PendingEvent, StoredEvent
 from django_live.stores.database import DatabaseLog

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.contrib.auth.models import User
 
-from django_live.core import forgetting, publishing
+from django_live.core import forgetting, sweeping
 from django_live.core.forgetting import forget
 from django_live.features import alarms, throttle
 from django_live.features.bulk import LiveQuerySet
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def nothing_happens_by_itself(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(alarms, "wake", lambda using, delay, work: None)
-    monkeypatch.setattr(publishing.errands, "ask", lambda using: None)
+    monkeypatch.setattr(sweeping.errands, "ask", lambda using: None)
     throttle._cooling.clear()
     yield
     throttle._cooling.clear()
@@ -84,7 +84,7 @@ def test_what_another_process_is_numbering_is_waited_for(
     ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
-    sweep = publishing.sweep
+    sweep = sweeping.sweep
 
     def busy(using: str) -> int:
         looks.append(using)

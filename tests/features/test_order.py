@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 
-from django_live.core import publishing
-from django_live.core.publishing import sweep
+from django_live.core import sweeping
+from django_live.core.sweeping import sweep
 from django_live.models import PendingEvent
 from tests.testapp.models import Order
 
@@ -40,7 +40,7 @@ def numbering_fails(*arguments: Any) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nobody_looks_again(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.DJANGO_LIVE = {"NUMBERING_WAIT": 0.05}
-    monkeypatch.setattr(publishing, "_sweep_later", lambda alias: None)
+    monkeypatch.setattr(sweeping, "sweep_later", lambda alias: None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from django_live.core.state import Count
 from django_live.exceptions import StoreError
-from django_live.features import alarms, deferred, throttle
+from django_live.features import alarms, deferred, notes, presenting, throttle
 from django_live.features.changes import Audience
 from django_live.models import PendingChange, PendingEvent
 from tests.features.declaring import declared
@@ -50,8 +50,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time stands still until the test moves it, and nothing happens by itself."""
     one = Clock()
     fake = SimpleNamespace(time=lambda: one.now, sleep=time.sleep)
-    monkeypatch.setattr(deferred, "time", fake)
-    monkeypatch.setattr(throttle, "time", fake)
+    for module in (deferred, notes, presenting, throttle):
+        monkeypatch.setattr(module, "time", fake)
     monkeypatch.setattr(throttle, "get_state", lambda: one)
     monkeypatch.setattr(alarms, "wake", lambda using, delay, work: None)
     return one
@@ -290,7 +290,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 SWEEPS = """
 import json, time
 from django_live.core.log import get_log
-from django_live.core.publishing import sweep
+from django_live.core.sweeping import sweep
 from django_live.core.topics import as_topic
 deadline = time.monotonic() + 30
 while time.monotonic() < deadline:

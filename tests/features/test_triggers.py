@@ -172,7 +172,7 @@ with transaction.atomic():
     one.save()
 Reading.objects.filter(pk=one.pk).update(value=4)
 Reading.objects.bulk_create([Reading(sensor="north", value=n) for n in (5, 6)])
-from django_live.core.publishing import sweep
+from django_live.core.sweeping import sweep
 sweep()
 one.delete()
 """

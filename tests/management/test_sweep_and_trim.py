@@ -16,8 +16,8 @@ from django_live import publish
 from django_live.core.events import Draft
 from django_live.core.log import get_log
 from django_live.core.outbox import Entry, get_outbox
-from django_live.core.publishing import errands, sweep_everywhere
 from django_live.core.state import get_state
+from django_live.core.sweeping import errands, sweep_everywhere
 from django_live.core.topics import as_topic
 from django_live.stores import clock
 from django_live.stores.outbox import DatabaseOutbox

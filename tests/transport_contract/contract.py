@@ -342,9 +342,8 @@ class TransportContract:
         before = _settled_files(site.server)
         clients = [kind(site.server, topic, buffer=SMALL_BUFFER) for kind in STREAMING]
         site.say(topic, 0, MANY, size=EVENT)
-        if (
-            self.cuts_off
-        ):  # once a write waits; what the kernel has taken whole needs no cutting off
+        # Ended once a write waits: what the kernel has taken whole needs no cutting off.
+        if self.cuts_off:
             with SSEClient(site.server, f"{topic}-quiet") as clock:
                 for _ in range(2):
                     clock.next("keep-alive")

@@ -10,7 +10,7 @@ import pytest_asyncio
 from django.test import override_settings
 
 from django_live.asgi import get_live_application
-from django_live.core import publishing
+from django_live.core import sweeping
 from django_live.core.runtime import running_runtime
 
 Settings = Callable[..., None]
@@ -20,7 +20,7 @@ Settings = Callable[..., None]
 def settings_in_force(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """``settings_in_force(MIDDLEWARE=…)``; ``DJANGO_LIVE`` adds to the memory store."""
     # The sweep would ask a database; there is none in these tests.
-    monkeypatch.setattr(publishing, "sweep", lambda *args: 0)
+    monkeypatch.setattr(sweeping, "sweep", lambda *args: 0)
     changes: list[Any] = []
 
     def change(**values: Any) -> None:

@@ -17,7 +17,7 @@ from django.core.asgi import get_asgi_application
 from django.test import Client, RequestFactory
 
 from django_live import History, Topic, Viewer
-from django_live.core import bus, publishing
+from django_live.core import bus, sweeping
 from django_live.core.events import Draft, Event, Position, encode_data, place_text
 from django_live.core.log import get_log
 from django_live.core.runtime import runtime
@@ -416,7 +416,7 @@ async def test_what_was_refused_is_told_beside_the_others(site: Site) -> None:
 def test_short_polling_works_under_wsgi(
     settings_in_force: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "sweep", lambda *args: 0)
+    monkeypatch.setattr(sweeping, "sweep", lambda *args: 0)
     client = Client()
     first = client.get("/live/poll/", {"topic": "open/w", "wait": "30"}).json()
     record("open/w", 1)

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from ...core.publishing import sweep
+from ...core.sweeping import sweep
 from ...exceptions import StoreError
 from ...features.triggers import Ear
 

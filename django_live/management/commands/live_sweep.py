@@ -11,7 +11,7 @@ from django.db import DatabaseError, connections
 
 from ...core.hooks import own_transactions
 from ...core.outbox import get_outbox
-from ...core.publishing import sweep
+from ...core.sweeping import sweep
 from ...exceptions import StoreError
 
 

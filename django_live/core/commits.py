@@ -1,0 +1,185 @@
+"""What one transaction has published, from its first event to its end.
+
+Must keep true: what was rolled back, savepoints included, is not told; a fault after the commit does
+not reach the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import sweeping
+from .outbox import Entry, told_of
+from .topics import Topic
+
+logger = logging.getLogger("django_live.publishing")
+
+REMEMBERED = 10_000
+"""Things whose stories one transaction keeps in memory. Those beyond are told at each change."""
+MANY_TOPICS = 1000
+"""Topics that one transaction keeps in memory. If it has more, or more rows than that, they are
+numbered in the background: its caller does not wait."""
+NAMED = 5
+"""Things that a line in the log names."""
+
+
+def commits_by_itself(connection: BaseDatabaseWrapper) -> bool:
+    """Whether each statement is a transaction of its own: neither ``atomic`` nor autocommit off."""
+    return not connection.in_atomic_block and connection.get_autocommit()
+
+
+def savepoints_of(connection: BaseDatabaseWrapper) -> frozenset[str]:
+    """The savepoints that are open; ``atomic(savepoint=False)`` notes a None."""
+    return frozenset(filter(None, connection.savepoint_ids))
+
+
+def after_commit(work: Callable[[], None], using: str) -> None:
+    """``transaction.on_commit()`` for our own work: robust."""
+    transaction.on_commit(AfterCommit(work), using=using, robust=True)
+
+
+class AfterCommit:
+    """A commit hook that runs once, also where a test runs it early (``settle``)."""
+
+    def __init__(self, work: Callable[[], None], commit: Commit | None = None) -> None:
+        self.commit = commit
+        # Django's report of a failing robust hook wants one.
+        self.__qualname__ = getattr(work, "__qualname__", repr(work))
+        self._work: Callable[[], None] | None = work
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work()
+
+
+class Commit:
+    """What one transaction has published; found again as long as that transaction lives.
+
+    Django has no hook for a rollback. But it forgets the commit hooks of what was rolled back: so the
+    object hangs on its own hooks, and a transaction without one of them begins with a new object.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.topics: dict[str, Topic] = {}
+        self.numbered = False
+        self.rows = 0
+        self.has_bundles = False
+        self.first: dict[Hashable, Any] = {}
+        """By group the ``before`` of its first story."""
+        self._rows: dict[Hashable, dict[int, frozenset[str]]] = {}
+        """By group the ids of its rows, and the savepoints whose rollback would bring a removed row
+        back. Rows that stand have none."""
+        self._group_of: dict[int, Hashable] = {}
+        self.bundles: dict[int, list[Hashable]] = {}
+        """By bundle the group of each of its events."""
+        self._bundled: dict[int, frozenset[Hashable]] = {}
+
+    @classmethod
+    def of(cls, connection: BaseDatabaseWrapper) -> Commit:
+        """The object of the transaction that is open on this connection."""
+        for hook in reversed(connection.run_on_commit):
+            commit = getattr(hook[1], "commit", None)
+            if isinstance(commit, cls) and not commit.numbered:
+                return commit
+        return cls(connection.alias)
+
+    def rows_of(self, group: Hashable) -> list[int]:
+        """The rows of a group that may stand; a savepoint may have been rolled back."""
+        # SQLite gives the id of a rolled-back row out again: the row may be another group's now.
+        return [id for id in self._rows.get(group, ()) if self._group_of[id] == group]
+
+    def first_of(self, group: Hashable, before: Any) -> Any:
+        """The ``before`` of this group's first story, which this one may be."""
+        if group not in self.first and len(self.first) < REMEMBERED:
+            self.first[group] = before
+        return self.first.get(group, before)
+
+    def note(
+        self,
+        group: Hashable,
+        *,
+        added: Iterable[int],
+        removed: Iterable[int] = (),
+        savepoints: frozenset[str] = frozenset(),
+    ) -> None:
+        """Remember which rows were written and removed inside these savepoints."""
+        if group not in self.first:
+            # Nobody will ask for them; but SQLite may give out again what was another group's.
+            self._group_of.update((id, None) for id in added if id in self._group_of)
+            return
+        rows = self._rows.get(group, {}) | dict.fromkeys(removed, savepoints)
+        # What was removed in savepoints that are all released by now cannot come back.
+        self._rows[group] = {id: left for id in rows if (left := rows[id] & savepoints)}
+        for id in added:
+            self._rows[group][id] = frozenset()
+            self._group_of[id] = group
+
+    def note_bundle(self, id: int, groups: list[Hashable]) -> None:
+        """Remember which things a bundle tells of, an event each."""
+        self.has_bundles = True
+        if sum(map(len, self.bundles.values())) < 2 * REMEMBERED:
+            self.bundles[id] = groups
+
+    def bundles_of(self, groups: Iterable[Hashable]) -> list[int]:
+        """The bundles that tell of these things; perhaps they were opened, or rolled back."""
+        wanted = set(groups) if self.bundles else set()
+        found = []
+        for id, own in self.bundles.items() if wanted else ():
+            if id not in self._bundled:
+                self._bundled[id] = frozenset(own)
+            if not wanted.isdisjoint(self._bundled[id]):
+                found.append(id)
+        return found
+
+    def will_number(self, entries: Iterable[Entry]) -> None:
+        """Number these topics' rows after the commit. Asked for at every publish, because a
+        savepoint that is rolled back takes its hooks along; the first that runs serves all."""
+        for entry in entries:
+            self.rows += 1
+            if len(self.topics) <= MANY_TOPICS:
+                self.topics.setdefault(entry.topic.key, entry.topic)
+        hook = AfterCommit(self.number, commit=self)
+        transaction.on_commit(hook, using=self.alias, robust=True)
+
+    def number(self) -> None:
+        if self.numbered:
+            return
+        self.numbered = True
+        if max(len(self.topics), self.rows) > MANY_TOPICS:
+            sweeping.sweep_later(self.alias)
+            return
+        topics = list(self.topics.values())
+        if topics:
+            token = told_of.set(self._subjects)
+            try:
+                sweeping.number_now(topics, self.alias)
+            except Exception:
+                # Their rows are committed: the sweep, or the next publish, tells them.
+                logger.exception("The events of %s are left to the sweep.", self._subjects())
+            finally:
+                told_of.reset(token)
+        if self.has_bundles:
+            sweeping.sweep_later(self.alias)
+
+    def _subjects(self) -> str:
+        """What this transaction told of, for a line in the log: the changes with the key of the
+        object, else the topics."""
+        groups = [" ".join(map(str, one)) for one in self.first if isinstance(one, tuple)]
+        names = groups or [topic.name for topic in self.topics.values()]
+        return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+
+
+def settle(using: str = DEFAULT_DB_ALIAS) -> None:
+    """For tests inside a transaction that never commits: what was published in it so far counts as
+    committed."""
+    for _, hook, _ in list(transaction.get_connection(using).run_on_commit):
+        if isinstance(hook, AfterCommit):
+            hook()
+    sweeping.sweep(using)

@@ -1,0 +1,143 @@
+"""Between numbering and the bus: events that have their numbers are sent to every process.
+
+Must keep true: a layer that fails or does not answer costs no event that a log keeps, and makes a
+caller wait for a bounded time, whatever it sends.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from . import bus
+from .background import background
+from .events import Draft, Event
+from .log import Appended, get_log
+from .outbox import Entry, Numbered
+from .topics import Topic
+
+logger = logging.getLogger("django_live.publishing")
+
+SEND_TIMEOUT = 1.2
+"""Seconds a sync caller waits for the channel layer, whatever it sends. Later the events are found in
+the log. Two are promised, and a store in the same Redis may have taken a part of them."""
+MESSAGES_AT_ONCE = 200
+BYTES_AT_ONCE = 1024 * 1024
+"""Messages, and data in them, that are handed on together."""
+
+Observer = Callable[[Topic, Sequence[Event]], None]
+
+
+def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
+    """Number events without the outbox; without a log they keep the offset 0."""
+    by_topic: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_topic.setdefault(entry.topic.key, []).append(entry)
+    kept: list[tuple[Topic, list[Draft]]] = []
+    for of_topic in by_topic.values():
+        topic, drafts = of_topic[0].topic, [entry.draft for entry in of_topic]
+        if topic.history is not None:
+            kept.append((topic, drafts))
+            continue
+        events = [
+            Event(type=draft.type, data=draft.data, exclude=draft.exclude, conflate=draft.conflate)
+            for draft in drafts
+        ]
+        yield Numbered(topic, Appended("", events))
+    for start in range(0, len(kept), MESSAGES_AT_ONCE):
+        some = kept[start : start + MESSAGES_AT_ONCE]
+        for (topic, _), appended in zip(some, get_log().append_many(some), strict=True):
+            yield Numbered(topic, appended)
+
+
+_observers: list[Observer] = []
+
+
+@contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Also tell ``observer`` what this process sends, for tests."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def send_numbered(batches: Iterable[Numbered]) -> int:
+    """Send numbered events to every process; how many. A layer that fails is logged and costs no
+    event: topics with history are read from the log."""
+    count = 0
+    sending = _Sending()
+    try:
+        for topic, appended in batches:
+            count += len(appended.events)
+            _show_observers(topic, appended.events)
+            sending.add(topic, appended)
+    finally:
+        # What is numbered is sent, also where the numbering of the next has failed.
+        sending.finish()
+    return count
+
+
+class _Sending:
+    """Hands messages on, several at a time, and stops waiting for a layer that does not answer."""
+
+    def __init__(self) -> None:
+        self._deadline: float | None = None
+        self._names: dict[str, str] = {}
+        self._messages: list[bus.Envelope] = []
+        self._size = 0
+
+    def add(self, topic: Topic, appended: Appended) -> None:
+        self._names[topic.key] = topic.name
+        for message in bus.envelopes(topic.key, appended.epoch, appended.events):
+            self._messages.append(message)
+            self._size += bus.size_of(message)
+            if len(self._messages) >= MESSAGES_AT_ONCE or self._size >= BYTES_AT_ONCE:
+                self._hand_on()
+
+    def finish(self) -> None:
+        if self._messages:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        messages, self._messages, self._size = self._messages, [], 0
+        try:
+            if not bus.reaches_other_processes():
+                bus.send_local(messages)
+            else:
+                self._send_and_wait(messages)
+        except Exception as error:
+            names = {self._names[message["key"]] for message in messages}
+            logger.warning(
+                "%d events of %s were not sent over the channel layer (%s: %s). Those of topics with "
+                "history arrive from the log.",
+                sum(len(message["events"]) for message in messages),
+                ", ".join(names) if len(names) == 1 else f"{len(names)} topics",
+                error.__class__.__name__,
+                error,
+            )
+
+    def _send_and_wait(self, messages: Sequence[bus.Envelope]) -> None:
+        began = time.monotonic()
+        if self._deadline is None:
+            self._deadline = began + SEND_TIMEOUT
+        if began >= self._deadline:
+            raise TimeoutError("it has not answered before")
+        sending = background.submit(bus.send(messages))
+        try:
+            sending.result(timeout=self._deadline - began)
+        except TimeoutError:
+            sending.cancel()  # else those that wait behind it would pile up in memory
+            raise
+        self._deadline += time.monotonic() - began  # it answers
+
+
+def _show_observers(topic: Topic, events: Sequence[Event]) -> None:
+    for observer in _observers:
+        try:
+            observer(topic, events)
+        except Exception:
+            logger.exception("%r failed.", observer)
