@@ -24,6 +24,7 @@ from ..exceptions import InvalidEvent
 from . import bus
 from .background import background
 from .bundles import Told, pack
+from .counting import tally
 from .errands import Errands
 from .events import Draft, Event, check_key, check_type, encode_data, known_connection
 from .log import Appended, get_log
@@ -454,14 +455,23 @@ def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
         if topic.history is not None:
             kept.append((topic, drafts))
             continue
+        now = time.time()
         events = [
-            Event(type=draft.type, data=draft.data, exclude=draft.exclude, conflate=draft.conflate)
+            Event(
+                type=draft.type,
+                data=draft.data,
+                exclude=draft.exclude,
+                created=now,
+                conflate=draft.conflate,
+            )
             for draft in drafts
         ]
         yield Numbered(topic, Appended("", events))
     for start in range(0, len(kept), MESSAGES_AT_ONCE):
         some = kept[start : start + MESSAGES_AT_ONCE]
-        for (topic, _), appended in zip(some, get_log().append_many(some), strict=True):
+        with tally.asking_store("append"):
+            all_appended = get_log().append_many(some)
+        for (topic, _), appended in zip(some, all_appended, strict=True):
             yield Numbered(topic, appended)
 
 
@@ -488,6 +498,7 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
+            tally.count("published", amount=len(appended.events))
             _show_observers(topic, appended.events)
             sending.add(topic, appended)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -96,7 +97,14 @@ class Socket:
 
     async def open(self, plan: Plan) -> None:
         self._connection = await self._live.open(
-            self._sink, SOCKET, plan.viewer, [], decided=plan.decided, two_way=True
+            self._sink,
+            SOCKET,
+            plan.viewer,
+            [],
+            decided=plan.decided,
+            two_way=True,
+            transport="websocket",
+            peer=plan.peer,
         )
         self._undo = self._sink.attach(self._connection)
         self._connection.is_busy = self._is_busy
@@ -137,6 +145,7 @@ class Socket:
         connection = self._connection
         assert connection is not None
         connection.heard = True
+        connection.last_active = time.monotonic()
         try:
             action = self._read(message)
         except BadAction as bad:

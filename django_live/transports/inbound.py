@@ -20,6 +20,7 @@ from django.http import Http404
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.counting import tally
 from ..core.events import encode_data
 from ..core.topics import Message, Topic, Viewer
 from ..exceptions import Rejected
@@ -97,6 +98,21 @@ async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
 
 
 async def handle(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
+    """``hand_over()``, counted by its answer."""
+
+    def tell_and_count(answer: Answer) -> None:
+        tally.count("messages", _answer_name(answer))
+        tell(answer)
+
+    await hand_over(topic, message, tell_and_count)
+
+
+def _answer_name(answer: Answer) -> str:
+    # A project's own codes could be any number of labels.
+    return "ok" if not answer.code else answer.code if answer.code in MESSAGES else "rejected"
+
+
+async def hand_over(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
     """Hand a message to its topic. ``tell`` is called once, in time; this returns when the project's
     code has come to its end, which may be later: the next message of the topic waits for that."""
     methods = topic.can_send, topic.on_message
