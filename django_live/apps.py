@@ -14,6 +14,7 @@ class DjangoLiveConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, revocation  # noqa: F401  checks registers its own
+        from .features import messages
 
         revocation.listen()
         if apps.is_installed("rest_framework.authtoken"):
@@ -21,3 +22,4 @@ class DjangoLiveConfig(AppConfig):
 
             drf.listen()
         autodiscover_modules("live")
+        messages.declare()  # behind the project's own topics
