@@ -72,11 +72,15 @@ def sign_out(session: str, *, using: str | None = None) -> None:
 
 
 def recheck(
-    *, user: Any = None, topic: Topic | str | None = None, using: str | None = None
+    *,
+    user: Any = None,
+    topic: Topic | str | None = None,
+    connection: str | None = None,
+    using: str | None = None,
 ) -> None:
-    """Ask again whether a user (or their primary key) may see what they are subscribed to, or
-    whether a topic's subscribers may, in every process; without either for everybody."""
-    publish(ControlTopic(), "recheck", _selection(user, None, topic, None), using=using)
+    """Ask again whether a user (or their primary key) may see what they are subscribed to, whether a
+    topic's subscribers may, or one connection by its id, in every process; without any for everybody."""
+    publish(ControlTopic(), "recheck", _selection(user, None, topic, connection), using=using)
 
 
 def erased(topic: Topic, *, using: str | None = None) -> None:

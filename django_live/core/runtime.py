@@ -17,12 +17,13 @@ import socket
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
 
 from ..conf import live_settings
-from . import hooks, publishing
+from . import chores, hooks, publishing
 from .bus import Bus, layer_in_force
 from .connections import NOBODY, Connection, Peer, Sink
 from .control import Control, ControlTopic
@@ -79,6 +80,9 @@ class Runtime:
         self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
         enrol = self._every(ENROL_EVERY, "enrol among the processes", self.witness.enrol, soon=True)
         self.spawn(enrol)
+        for chore in chores.declared():
+            work = partial(chore.work, self.hub, self.process)
+            self.spawn(self._every(chore.seconds, chore.name, work))
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
-from ..exceptions import StoreError
+from ..exceptions import InvalidTopic, StoreError, UnknownTopic
 from . import bus
 from .control import QUESTION, ControlTopic
 from .facts import Facts, Row
@@ -35,6 +35,7 @@ from .log import get_log
 from .publishing import publish
 from .records import record
 from .state import SharedState, get_state
+from .topics import as_topic
 
 PROCESSES = "django_live/processes"
 ANSWERS = "django_live/answers/"
@@ -290,3 +291,45 @@ def connections(
 def _key(row: Row) -> tuple[float, str]:
     value, id = row["key"]
     return float(value), str(id)
+
+
+# -- topics of all processes -----------------------------------------------------------------------
+
+
+def topics(
+    *, text: str = "", names: Sequence[str] | None = None, limit: int = 1000
+) -> tuple[Survey, list[Row]]:
+    """The topics that somebody listens to, the most subscribers first; errors as ``ask()``.
+
+    A row has ``name``, ``namespace``, ``subscribers``, ``lagging``, ``rate`` and ``byte_rate`` (a second,
+    of the last look), ``bytes`` since the first of them came; and ``last`` and ``kept`` of the log, None
+    without history.
+    """
+    survey = ask("topics", {"text": text, "names": names, "limit": limit})
+    merged: dict[tuple[str, str], Row] = {}
+    for answer in survey.answers.values():
+        for row in answer.get("rows", ()):
+            known = merged.setdefault((row["namespace"], row["name"]), {**row, "subscribers": 0})
+            if known["subscribers"]:
+                known["lagging"] += row["lagging"]
+            known["subscribers"] += row["subscribers"]
+            # Every process hears every event of a topic: those are no others.
+            for name in ("rate", "byte_rate", "bytes"):
+                known[name] = max(known[name], row[name])
+    rows = heapq.nlargest(limit, merged.values(), key=lambda row: row["subscribers"])
+    with_heads(rows)
+    return survey, rows
+
+
+def with_heads(rows: Sequence[Row]) -> None:
+    """Add to rows with ``name`` and ``namespace`` what the log says: ``last`` and ``kept``."""
+    logged = {}
+    for row in rows:
+        row["last"] = row["kept"] = None
+        with suppress(UnknownTopic, InvalidTopic):  # declared no longer
+            topic = as_topic(row["name"], row["namespace"])
+            if topic.history is not None:
+                logged[topic.key] = (topic, row)
+    heads = get_log().heads([topic for topic, _ in logged.values()]) if logged else {}
+    for key, (_, row) in logged.items():
+        row["last"], row["kept"] = heads[key].last, heads[key].last - heads[key].floor
