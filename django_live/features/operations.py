@@ -40,10 +40,9 @@ async def tick(hub: Hub, process: str) -> None:
     topic = OperationsTopic()
     if topic.key not in hub.feeds:
         return
-    if bus.reaches_other_processes():
-        if await get_state().aacquire(LEASE, process, EVERY * 0.8) is None:
-            return
-    await apublish(topic, "tick")
+    together = bus.reaches_other_processes()
+    if not together or await get_state().aacquire(LEASE, process, EVERY * 0.8) is not None:
+        await apublish(topic, "tick")
 
 
 def declare() -> None:
