@@ -12,10 +12,9 @@ from django.utils.translation import gettext as _
 
 from ..core import survey
 from ..core.events import Event, bytes_of
-from ..core.facts import INTERNAL
 from ..core.log import get_log
 from ..core.publishing import publish
-from ..core.topics import Topic, as_topic, declarations
+from ..core.topics import INTERNAL, Topic, as_topic, declarations
 from ..exceptions import InvalidEvent, InvalidTopic, UnknownTopic
 from ..models import LiveTopic
 from .pages import LivePage, missing
@@ -118,7 +117,7 @@ def _topic(request: HttpRequest, name: str) -> Topic:
         topic = as_topic(name, request.GET.get("namespace", ""))
     except (UnknownTopic, InvalidTopic) as error:
         raise Http404(str(error)) from error
-    if topic.name.startswith(INTERNAL):  # commands carry keys of sessions
+    if topic.is_internal:  # commands carry keys of sessions
         raise Http404
     return topic
 

@@ -18,7 +18,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers
@@ -62,11 +62,13 @@ SHORTEST_IDLE = 1.0
 Envelope = dict[str, Any]
 
 
-def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelope]:
+def envelopes(
+    key: str, epoch: str, events: Iterable[Event], trace: Mapping[str, str] | None = None
+) -> Iterable[Envelope]:
     """Messages that carry these events, each small enough for any layer.
 
     ``{"type", "v": 1, "key": topic key, "epoch", "events": [[offset, type, data, exclude, created,
-    conflate], …]}``. A later version may add keys; a receiver ignores those it does not know.
+    conflate], …]}``, and ``"trace"``, where a tracer gave something to go along. A later version may add keys; a receiver ignores those it does not know.
     """
     batch: list[list[Any]] = []
     size = 0
@@ -74,14 +76,14 @@ def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelop
         if batch and (
             len(batch) >= MAX_MESSAGE_EVENTS or size + len(event.data) > MAX_MESSAGE_BYTES
         ):
-            yield _envelope(key, epoch, batch)
+            yield _envelope(key, epoch, batch, trace)
             batch, size = [], 0
         batch.append(
             [event.offset, event.type, event.data, event.exclude, event.created, event.conflate]
         )
         size += len(event.data)
     if batch:
-        yield _envelope(key, epoch, batch)
+        yield _envelope(key, epoch, batch, trace)
 
 
 def size_of(message: Envelope) -> int:
@@ -89,14 +91,25 @@ def size_of(message: Envelope) -> int:
     return sum(len(data) for _, _, data, *_ in message["events"])
 
 
-def _envelope(key: str, epoch: str, batch: list[list[Any]]) -> Envelope:
-    return {
+def trace_of(message: Envelope) -> Mapping[str, str]:
+    """What a tracer gave to go along; from another release it may be anything."""
+    trace = message.get("trace")
+    return trace if isinstance(trace, dict) else {}
+
+
+def _envelope(
+    key: str, epoch: str, batch: list[list[Any]], trace: Mapping[str, str] | None
+) -> Envelope:
+    message = {
         "type": MESSAGE_TYPE,
         "v": ENVELOPE_VERSION,
         "key": key,
         "epoch": epoch,
         "events": batch,
     }
+    if trace:
+        message["trace"] = dict(trace)
+    return message
 
 
 def read_envelope(message: Envelope) -> tuple[str, str, list[Event]] | None:

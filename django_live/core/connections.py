@@ -287,8 +287,9 @@ class Connection:
                 break
         if size:
             self.write(b"".join(frames))
-            # What is replayed may be old: that is no lag.
-            tally.delivered(0.0, len(frames), size)
+            if not subscription.feed.topic.is_internal:
+                # What is replayed may be old: that is no lag.
+                tally.delivered(0.0, len(frames), size)
 
     def frame(self, subscription: Subscription, entry: FramedEvent) -> bytes:
         """The frame of an event for this connection, which counts as written from here on."""

@@ -28,8 +28,6 @@ AT_ONCE = 500
 """Connections that are looked at before other work of the loop has a turn."""
 SAMPLES = 60
 """Looks at the counters that are kept, for charts: five minutes."""
-INTERNAL = "django_live/"
-"""Begins the topics that processes talk to each other by."""
 
 Row = dict[str, Any]
 
@@ -112,7 +110,7 @@ class Facts:
             "clock": time.time(),
             "connections": dict(by_transport),
             "subscriptions": subscriptions,
-            "topics": sum(1 for feed in self.hub.feeds.values() if not is_internal(feed)),
+            "topics": sum(1 for feed in self.hub.feeds.values() if not feed.topic.is_internal),
             "unsent_bytes": unsent,
             "deliveries_per_second": last.deliveries if last else 0.0,
             "bus_lag": last.bus_lag if last else 0.0,
@@ -180,7 +178,7 @@ class Facts:
         feeds = [
             feed
             for feed in self.hub.feeds.values()
-            if not is_internal(feed)
+            if not feed.topic.is_internal
             and text in feed.topic.name.lower()
             and (names is None or feed.topic.name in names)
         ]
@@ -252,11 +250,6 @@ async def bounded(rows: Iterable[Row]) -> dict[str, Any]:
         if len(kept) % AT_ONCE == 0:
             await asyncio.sleep(0)
     return {"rows": kept, "cut": False}
-
-
-def is_internal(feed: Feed) -> bool:
-    """Whether only processes talk there."""
-    return feed.topic.name.startswith(INTERNAL)
 
 
 def _matches(connection: Connection, options: Mapping[str, Any]) -> bool:

@@ -16,7 +16,8 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from .bus import Bus, Envelope, read_envelope
+from . import tracing
+from .bus import Bus, Envelope, read_envelope, trace_of
 from .counting import tally
 from .events import Event, Position
 from .feeds import Feed, FramedEvent, Subscription
@@ -133,11 +134,19 @@ class Following(ABC):
             logger.warning("A message on the channel layer is not one of ours; it was ignored.")
             return
         key, epoch, events = parsed
-        if events and events[-1].created:
-            tally.bus_lag.observe(time.time() - events[-1].created, len(events))
         feed = self.hub.feeds.get(key)
         if feed is None:
             return
+        if events and events[-1].created and not feed.topic.is_internal:
+            tally.bus_lag.observe(time.time() - events[-1].created, len(events))
+        if tracing.is_on():
+            with tracing.delivering(feed.topic.name, len(events), trace_of(message)):
+                self._hand_on(feed, epoch, events)
+        else:
+            self._hand_on(feed, epoch, events)
+
+    def _hand_on(self, feed: Feed, epoch: str, events: Sequence[Event]) -> None:
+        key = feed.key
         if not feed.logged:
             self.hub.dispatch(feed, [feed.append(event) for event in events])
         elif key in self._early:

@@ -155,7 +155,7 @@ class Hub:
             if count % SLICE_CHECK == 0 and time.perf_counter() > until:
                 over = True
                 break
-        if written:
+        if written and not entry.topic.is_internal:
             tally.delivered(entry.event.created, written, size)
         return not over
 

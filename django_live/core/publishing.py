@@ -21,7 +21,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..exceptions import InvalidEvent
-from . import bus
+from . import bus, tracing
 from .background import background
 from .bundles import Told, pack
 from .counting import tally
@@ -498,9 +498,11 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
-            tally.count("published", amount=len(appended.events))
+            if not topic.is_internal:
+                tally.count("published", amount=len(appended.events))
             _show_observers(topic, appended.events)
-            sending.add(topic, appended)
+            with tracing.publishing(topic.name, len(appended.events)) as trace:
+                sending.add(topic, appended, trace)
     finally:
         # What is numbered is sent, also where the numbering of the next has failed.
         sending.finish()
@@ -516,9 +518,9 @@ class _Sending:
         self._messages: list[bus.Envelope] = []
         self._size = 0
 
-    def add(self, topic: Topic, appended: Appended) -> None:
+    def add(self, topic: Topic, appended: Appended, trace: tracing.Carrier) -> None:
         self._names[topic.key] = topic.name
-        for message in bus.envelopes(topic.key, appended.epoch, appended.events):
+        for message in bus.envelopes(topic.key, appended.epoch, appended.events, trace):
             self._messages.append(message)
             self._size += bus.size_of(message)
             if len(self._messages) >= MESSAGES_AT_ONCE or self._size >= BYTES_AT_ONCE:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 MAX_NAME_LENGTH = 200
+INTERNAL = "django_live/"
+"""Begins the names of topics that processes talk to each other by."""
 WITH_HISTORY = ("replay", "disconnect")
 WITHOUT_HISTORY = ("drop", "conflate", "disconnect")
 
@@ -243,6 +245,11 @@ class Topic:
                 "Make their patterns differ."
             )
         return name
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether it is one that processes talk to each other by, and no visitor."""
+        return self.name.startswith(INTERNAL)
 
     def builds(self, name: str) -> bool:
         """Whether the parts make this name; where they do it is not built again."""
