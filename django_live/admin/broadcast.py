@@ -58,7 +58,7 @@ class BroadcastForm(forms.Form):
     type = forms.CharField(
         label=gettext_lazy("Or: type of an event"), required=False, max_length=64
     )
-    data = forms.CharField(
+    data = forms.CharField(  # type: ignore[assignment]  # a field, as Form makes them
         label=gettext_lazy("Its data, as JSON"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 3}),

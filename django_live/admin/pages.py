@@ -103,7 +103,7 @@ class LivePage(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the st
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": self.opts.verbose_name_plural.capitalize(),  # type: ignore[union-attr]
+            "title": self.opts.verbose_name_plural.capitalize(),
             "address": self.address,
             "is_live": bool(self.part) and _has_stream(),
             "part_template": self.part,
@@ -126,7 +126,7 @@ class LivePage(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the st
         content_type = ContentType.objects.get_for_model(self.model, for_concrete_model=False)
         LogEntry.objects.bulk_create(
             LogEntry(
-                user_id=request.user.pk,
+                user_id=str(request.user.pk),
                 content_type_id=content_type.pk,
                 object_id=id,
                 object_repr=name[:200],

@@ -145,7 +145,7 @@ class Following(ABC):
         else:
             self._hand_on(feed, epoch, events)
 
-    def _hand_on(self, feed: Feed, epoch: str, events: Sequence[Event]) -> None:
+    def _hand_on(self, feed: Feed, epoch: str, events: list[Event]) -> None:
         key = feed.key
         if not feed.logged:
             self.hub.dispatch(feed, [feed.append(event) for event in events])

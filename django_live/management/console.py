@@ -64,7 +64,7 @@ class Console:
             self._rich.print(table)
             return
         widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-        for row in (columns, *texts):
+        for row in (list(columns), *texts):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.say("  ".join(cells).rstrip())
 

@@ -48,12 +48,12 @@ def _answer(topic: Topic, viewer: Viewer) -> str:
 
 
 def assert_permissions(
-    expected: Mapping[Topic | str, Mapping[str, str]],
+    expected: Mapping[Any, Mapping[str, str]],
     people: Mapping[str, Any],
     *,
     namespace: str = "",
 ) -> None:
-    """Fails unless each topic lets each of these people do exactly what is expected. Whoever is left out
+    """``expected`` has a row for each topic, or name of one. Fails unless it lets each of these people do exactly what is expected. Whoever is left out
     of a row may do nothing. The message is a line for each difference."""
     unknown = {name for row in expected.values() for name in row} - people.keys()
     if unknown:

@@ -53,7 +53,7 @@ def ours(spans: InMemorySpanExporter, topic: str) -> list[Any]:
     return [
         span
         for span in spans.get_finished_spans()
-        if span.attributes.get("messaging.destination.name") == topic
+        if (span.attributes or {}).get("messaging.destination.name") == topic
     ]
 
 

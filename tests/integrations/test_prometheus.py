@@ -126,13 +126,13 @@ def test_loops_of_one_process_are_one_series_and_processes_are_two() -> None:
     assert value(text, "django_live_processes_missing") == 1
 
 
-def test_a_process_that_does_not_answer_costs_its_share(process: Serving) -> None:
+@pytest.mark.usefixtures("process")
+def test_a_process_that_does_not_answer_costs_its_share() -> None:
     told = '{"host": "web9", "pid": 7, "started": 1.0, "version": "0", "release": ""}'
     get_state().set(survey.PROCESSES, {"web9 7 beef": told}, ttl=30)
     text = scrape()
     assert value(text, "django_live_processes") == 1
     assert value(text, "django_live_processes_missing") == 1
-    assert process
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ def test_a_layer_that_loses_everything_costs_no_event() -> None:
 
 
 def test_what_comes_twice_is_heard_once_and_the_control_loses_nothing() -> None:
-    async def work(**given: float) -> tuple[list[Any], int]:
-        with faulty_layer(**given) as faults:
+    async def work(repeat: float = 0.0) -> tuple[list[Any], int]:
+        with faulty_layer(repeat=repeat) as faults:
             async with open_sse(application, "open/a") as stream:
                 for number in range(5):
                     await apublish("open/a", "said", number)

@@ -12,9 +12,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from django_live import publish
+from django_live import apublish, publish
 from django_live.core import survey
 from django_live.core.state import get_state
+from django_live.core.subscribing import Subscribing
 from django_live.management.console import Console, ago, printable
 from tests.support.serving import Serving, serving
 
@@ -181,16 +182,12 @@ def test_the_last_events_of_a_topic() -> None:
 def test_a_topic_is_followed_without_a_gap_between_what_was_and_what_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from django_live.core import tailing
-
     for number in range(3):
         publish("open/a", "said", number)
     out = StringIO()
-    opened = tailing.Subscribing.open
+    opened = Subscribing.open
 
     async def publish_first(self: Any, *args: Any) -> None:
-        from django_live import apublish
-
         await apublish("open/a", "said", 3)  # after the last events were shown, before it listens
         await opened(self, *args)
         await apublish("open/a", "said", 4)
@@ -201,7 +198,7 @@ def test_a_topic_is_followed_without_a_gap_between_what_was_and_what_comes(
             raise KeyboardInterrupt
         return written
 
-    monkeypatch.setattr(tailing.Subscribing, "open", publish_first)
+    monkeypatch.setattr(Subscribing, "open", publish_first)
     monkeypatch.setattr(out, "write", stop_at_four)
     call_command("live_tail", "open/a", "--last", "2", "--format", "json", stdout=out)
     numbers = [json.loads(line)["data"] for line in out.getvalue().splitlines()]
