@@ -103,14 +103,14 @@ class LivePage(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the st
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": self.opts.verbose_name_plural.capitalize(),
+            "title": str(self.opts.verbose_name_plural).capitalize(),
             "address": self.address,
             "is_live": bool(self.part) and _has_stream(),
             "part_template": self.part,
             "operations": OperationsTopic(),
             **shown,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.template, context)
 
     # -- what was done -----------------------------------------------------------------------------

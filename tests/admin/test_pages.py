@@ -321,3 +321,22 @@ def test_it_ticks_only_while_somebody_looks(process: Serving) -> None:
     assert ticks() == 0
     process.connect("django_live/operations", user=boss)
     assert ticks() == 1
+
+
+def test_every_text_of_the_pages_is_there_in_german() -> None:
+    """What ``makemessages`` would find has a translation."""
+    import re
+    from pathlib import Path
+
+    import django_live
+
+    package = Path(django_live.__file__).parent
+    catalogue = (package / "locale/de/LC_MESSAGES/django.po").read_text()
+    found: set[str] = set()
+    for path in (package / "templates/django_live/admin").glob("*.html"):
+        found |= set(re.findall(r'{% translate "([^"]+)"', path.read_text()))
+    for path in (package / "admin").glob("*.py"):
+        found |= set(re.findall(r'\b(?:_|gettext_lazy)\(\s*"([^"]+)"', path.read_text()))
+    assert len(found) > 60
+    missing = {text for text in found if f'msgid "{text}"\nmsgstr "' not in catalogue}
+    assert not missing
