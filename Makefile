@@ -143,6 +143,8 @@ format: $(DEV_READY) ## put the Python code into shape
 bench: $(DEV_READY) ## measure publishing and changes (minutes; the machine should be idle)
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/changes.py
+	$(BIN)/python benchmarks/survey.py
+	$(BIN)/python benchmarks/counting.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

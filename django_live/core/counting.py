@@ -118,9 +118,12 @@ class Tally:
         try:
             yield
         finally:
-            took = time.perf_counter() - began
-            with self._lock:
-                self._store.setdefault(question, Histogram()).observe(took)
+            self.store_took(question, time.perf_counter() - began)
+
+    def store_took(self, question: str, seconds: float) -> None:
+        """The store answered a question within so many seconds."""
+        with self._lock:
+            self._store.setdefault(question, Histogram()).observe(seconds)
 
     @property
     def store_latency(self) -> tuple[float, int]:

@@ -438,10 +438,19 @@ def _deliver_now(boxed: Sequence[Entry], direct: Sequence[Entry], alias: str) ->
 
 
 def _number(topics: Sequence[Topic], alias: str, also: Sequence[Entry] = ()) -> None:
-    if not send_numbered(get_outbox().number(topics, alias, also)):
+    if not send_numbered(_measured(get_outbox().number(topics, alias, also))):
         # Somebody else has the topics, or a bundle comes first. In a process without an event loop
         # nobody might look again.
         _sweep_later(alias)
+
+
+def _measured(batches: Iterable[Numbered]) -> Iterator[Numbered]:
+    """The same, with what each took the store."""
+    began = time.perf_counter()
+    for batch in batches:
+        tally.store_took("append", time.perf_counter() - began)
+        yield batch
+        began = time.perf_counter()
 
 
 def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:

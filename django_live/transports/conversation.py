@@ -16,6 +16,7 @@ from typing import Any
 from ..conf import live_settings
 from ..core import hooks
 from ..core.connections import Connection
+from ..core.counting import tally
 from ..core.runtime import Runtime, runtime
 from ..core.topics import Message as TopicMessage
 from ..core.topics import Topic, registry
@@ -268,6 +269,8 @@ class Socket:
             connection.forget_place(place)
             connection.kept_places.append(place)
         had = [name for name in asked.topics if name in known]
+        if asked.cursor and not known:
+            tally.count("reconnects")
 
         def reply(begun: list[str], failed: list[str]) -> bytes:
             refusals = plan.refusals + [Refusal("unavailable", name) for name in failed]

@@ -98,21 +98,19 @@ async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
 
 
 async def handle(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
-    """``hand_over()``, counted by its answer."""
-
-    def tell_and_count(answer: Answer) -> None:
-        tally.count("messages", _answer_name(answer))
-        tell(answer)
-
-    await hand_over(topic, message, tell_and_count)
+    """``_hand_over()``, counted by its answer."""
+    await _hand_over(topic, message, lambda answer: tell(counted(answer)))
 
 
-def _answer_name(answer: Answer) -> str:
+def counted(answer: Answer) -> Answer:
+    """The same, counted."""
     # A project's own codes could be any number of labels.
-    return "ok" if not answer.code else answer.code if answer.code in MESSAGES else "rejected"
+    name = answer.code if answer.code in MESSAGES else "rejected"
+    tally.count("messages", name if answer.code else "ok")
+    return answer
 
 
-async def hand_over(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
+async def _hand_over(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
     """Hand a message to its topic. ``tell`` is called once, in time; this returns when the project's
     code has come to its end, which may be later: the next message of the topic waits for that."""
     methods = topic.can_send, topic.on_message

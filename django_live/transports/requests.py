@@ -152,8 +152,6 @@ def _plan_of(request: HttpRequest) -> Plan:
         temporary = any(refusal.code == "unavailable" for refusal in plan.refusals)
         raise Refused(503 if temporary else 403, plan.refusals)
     plan.peer = peer_of(request)
-    if any(asked.place is not None for asked in plan.requests):
-        tally.count("reconnects")
     viewer.forget_user()
     return plan
 

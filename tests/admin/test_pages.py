@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client, override_settings
 
 from django_live import publish
@@ -168,6 +169,15 @@ def test_a_database_that_fails_is_a_sentence(staff: As, monkeypatch: pytest.Monk
     response = staff("view_connection", "view_process").get(address("process"))
     assert response.status_code == 200
     assert "could not be asked" in response.text
+
+
+def test_a_survey_is_heard_where_every_request_is_a_transaction(
+    process: Serving, staff: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = process.connect("open/a")
+    client = staff("view_connection")
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert opened.id in client.get(address("connection")).text
 
 
 @override_settings(ROOT_URLCONF="tests.admin.urls_without_live")
