@@ -149,6 +149,8 @@ bench: $(DEV_READY) ## measure publishing, changes and the client (minutes; the 
 	$(BIN)/python benchmarks/changes.py
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/client_fallback.py
+	$(BIN)/python benchmarks/survey.py
+	$(BIN)/python benchmarks/counting.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

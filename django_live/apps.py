@@ -14,6 +14,7 @@ class DjangoLiveConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, revocation  # noqa: F401  checks registers its own
+        from .features import doctor, messages, operations
 
         revocation.listen()
         if apps.is_installed("rest_framework.authtoken"):
@@ -21,3 +22,6 @@ class DjangoLiveConfig(AppConfig):
 
             drf.listen()
         autodiscover_modules("live")
+        messages.declare()  # behind the project's own topics
+        doctor.declare()
+        operations.declare()

@@ -93,6 +93,10 @@ class LiveSettings:
     """Streams that may be opening at the same time in one process; more wait their turn."""
     CLOCK_SKEW: float = 0.5
     """How far the clocks of the hosts may differ; a page's position is taken this much earlier."""
+    RELEASE: str = ""
+    """What this process runs, for those who operate the site: a version, or a commit."""
+    METRICS_TOKEN: str | None = None
+    """Whoever shows it as a bearer token may read the metrics; None: users with the permission only."""
     NUMBERING_WAIT: float = 1.0
     """How long a publisher waits for another that numbers the same topic, before it leaves its
     rows to the sweep."""
@@ -130,7 +134,7 @@ INTERVALS = frozenset(
     }
 )
 """Times after which something is done again: 0 would keep a processor busy."""
-_KINDS = {**dict.fromkeys(INTERVALS, "interval"), "PROXIES": "count"}
+_KINDS = {**dict.fromkeys(INTERVALS, "interval"), "PROXIES": "count", "RELEASE": "text"}
 """Of settings whose type says too little."""
 
 
@@ -151,6 +155,7 @@ def _is_time(value: Any) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str) and bool(value), "a non-empty string"),
+    "text": (lambda value: isinstance(value, str), "a string"),
     "str | None": (lambda value: value is None or isinstance(value, str), "a string or None"),
     "int": (lambda value: _is_count(value, 1), "a whole number above 0"),
     "int | None": (

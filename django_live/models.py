@@ -222,3 +222,59 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.holder} {self.token}"
+
+
+# -- no tables: what the admin's pages hang on -------------------------------------------------------
+# Proxies, so that they have permissions and places in the admin. What they show is asked of the
+# processes; nobody writes or reads such rows. (An unmanaged model would break `dumpdata`.)
+
+
+class Connection(StateEntry):
+    """An open connection."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
+        default_permissions = ()
+        permissions = (
+            ("view_connection", "Can view open connections"),
+            ("disconnect_connection", "Can end and re-check open connections"),
+        )
+
+
+class LiveTopic(StateEntry):
+    """A topic that is declared, or that somebody listens to. Its events need ``view_storedevent``."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("topic")
+        verbose_name_plural = _("topics")
+        default_permissions = ()
+        permissions = (
+            ("view_livetopic", "Can view topics"),
+            ("trim_livetopic", "Can trim the log"),
+            ("replay_livetopic", "Can publish a kept event again"),
+        )
+
+
+class Process(StateEntry):
+    """A process that serves streams."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("process")
+        verbose_name_plural = _("processes")
+        default_permissions = ()
+        permissions = (("view_process", "Can view processes and metrics"),)
+
+
+class Broadcast(StateEntry):
+    """One event to many."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("broadcast")
+        verbose_name_plural = _("broadcasts")
+        default_permissions = ()
+        permissions = (("broadcast", "Can send broadcasts"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .integrations.prometheus import metrics
 from .transports.health import alive, health
 from .transports.issuing import tickets
 from .transports.polling import poll
@@ -19,6 +20,7 @@ urlpatterns = [
     path("send/", uplink, name="send"),
     path("tickets/", tickets, name="tickets"),
     path("ws/", websocket, name="websocket"),
+    path("metrics/", metrics, name="metrics"),
     path("health/", health, name="health"),
     path("health/alive/", alive, name="alive"),
 ]

@@ -71,7 +71,7 @@ class TestInATestCase(TestCase):
         """Negative control."""
         publish("open/a", "said", "before")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("django_live.testing.settle", lambda using: None)
+            patched.setattr("django_live.testing.events.settle", lambda using: None)
             with capture_events() as events:
                 publish("open/a", "said", "inside")
         assert [e.data for e in events if e.topic == "open/a"] == ["before", "inside"]

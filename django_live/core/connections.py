@@ -14,9 +14,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..conf import live_settings
+from .counting import tally
 from .feeds import Dialect, FramedEvent, Subscription
 from .topics import Viewer
 
@@ -44,6 +45,17 @@ class Keeper(Protocol):
         """The connection is gone, or has to go."""
 
 
+class Peer(NamedTuple):
+    """Where a connection comes from, for those who operate the site."""
+
+    address: str = ""
+    """Of IPv6 the network of 64 bits."""
+    agent: str = ""
+
+
+NOBODY = Peer()
+
+
 class Connection:
     """One open stream: its subscriptions, and the only way to write to its socket."""
 
@@ -62,14 +74,17 @@ class Connection:
         "kept_places",
         "known",
         "lagging",
+        "last_active",
         "next_beat",
         "notices",
         "on_need",
         "opened",
+        "peer",
         "pumping",
         "silent_beats",
         "sink",
         "subscriptions",
+        "transport",
         "two_way",
         "viewer",
     )
@@ -83,6 +98,8 @@ class Connection:
         on_need: Callable[[Subscription], None],
         *,
         two_way: bool = False,
+        transport: str = "sse",
+        peer: Peer = NOBODY,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.hub = hub
@@ -104,6 +121,10 @@ class Connection:
         self.active = False
         self.pumping = False
         self.opened = time.time()
+        self.last_active = time.monotonic()
+        """When something was last written here, or heard from the client, by ``time.monotonic()``."""
+        self.transport = transport
+        self.peer = peer
         self.expires = float("inf")
         self.next_beat = 0.0
         """By ``time.monotonic()``."""
@@ -117,6 +138,15 @@ class Connection:
         """Whether something that the client asked for is being done, and will be answered here."""
         self.ending = ""
         """Why the server ended it: what the last word does not say in every dialect."""
+
+    def as_record(self) -> dict[str, Any]:
+        """What a line in the log says of it."""
+        return {
+            "connection": self.id,
+            "transport": self.transport,
+            "user": self.viewer.user_id,
+            "ending": self.ending,
+        }
 
     def forget_place(self, key: str) -> None:
         """The cursor says no more where the client was in a topic that it could not open."""
@@ -143,6 +173,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Write now. Only while not ``blocked``."""
         self.active = True
+        self.last_active = time.monotonic()
         try:
             if not self.sink.write(data):
                 self.blocked = True
@@ -258,6 +289,9 @@ class Connection:
                 break
         if size:
             self.write(b"".join(frames))
+            if not subscription.feed.topic.is_internal:
+                # What is replayed may be old: that is no lag.
+                tally.delivered(0.0, len(frames), size)
 
     def frame(self, subscription: Subscription, entry: FramedEvent) -> bytes:
         """The frame of an event for this connection, which counts as written from here on."""

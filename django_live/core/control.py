@@ -21,9 +21,11 @@ from asgiref.sync import sync_to_async
 from ..conf import live_settings
 from . import hooks
 from .connections import Connection
+from .counting import tally
 from .feeds import Subscription
 from .hub import Hub
 from .publishing import publish
+from .records import record
 from .subscribing import Request, Subscribing
 from .topics import History, Topic, Viewer, as_topic
 
@@ -35,6 +37,7 @@ LARGE_CHECKS_AT_ONCE = 4
 for a large group who was dismissed meanwhile."""
 FEW = 50
 RECENT_COMMANDS = 100
+QUESTION = "ask"
 EVERYTHING: dict[str, Any] = {}
 
 
@@ -73,11 +76,15 @@ def sign_out(session: str, *, using: str | None = None) -> None:
 
 
 def recheck(
-    *, user: Any = None, topic: Topic | str | None = None, using: str | None = None
+    *,
+    user: Any = None,
+    topic: Topic | str | None = None,
+    connection: str | None = None,
+    using: str | None = None,
 ) -> None:
-    """Ask again whether a user (or their primary key) may see what they are subscribed to, or
-    whether a topic's subscribers may, in every process; without either for everybody."""
-    publish(ControlTopic(), "recheck", _selection(user, None, topic, None), using=using)
+    """Ask again whether a user (or their primary key) may see what they are subscribed to, whether a
+    topic's subscribers may, or one connection by its id, in every process; without any for everybody."""
+    publish(ControlTopic(), "recheck", _selection(user, None, topic, connection), using=using)
 
 
 def erased(topic: Topic, *, using: str | None = None) -> None:
@@ -113,6 +120,8 @@ class Control:
         self._gate_of_many = asyncio.Semaphore(LARGE_CHECKS_AT_ONCE)
         self._ear: Connection | None = None
         self._recent: deque[tuple[float, str, dict[str, str]]] = deque(maxlen=RECENT_COMMANDS)
+        self.on_question: Callable[[dict[str, Any]], None] = lambda question: None
+        """Called for what ``survey`` asks every process."""
         self._all_since = time.monotonic()
         """What was commanded since then is among the recent ones."""
 
@@ -144,6 +153,9 @@ class Control:
         if command == "erased":  # no connection is concerned
             self._forget_rings(selection)
             return
+        if command == QUESTION:  # it asks, and changes nothing
+            self.on_question(selection)
+            return
         self._recent.append((time.monotonic(), command, selection))
         self._carry_out_on(list(self.hub.connections.values()), command, selection)
 
@@ -156,6 +168,12 @@ class Control:
         self, connections: Iterable[Connection], command: str, selection: dict[str, str]
     ) -> None:
         chosen = [c for c in connections if _is_chosen(c, selection)]
+        if chosen and selection:
+            # Not the session: its key is a secret.
+            whose: dict[str, Any] = {
+                name: selection.get(name) for name in ("user", "connection", "topic")
+            }
+            record("command", command=command, connections=len(chosen), **whose)
         if command == "disconnect":
             for connection in chosen:
                 frame = connection.dialect.error(
@@ -221,10 +239,13 @@ class Control:
         give the topic up because a database was away for a second."""
         async with gate:
             try:
-                return bool(await hooks.call(topic.can_subscribe, viewer))
+                allowed = bool(await hooks.call(topic.can_subscribe, viewer))
             except Exception:
+                tally.count("permission_checks", "failed")
                 logger.exception("%r.can_subscribe() failed; the subscription is ended.", topic)
                 return None
+        tally.count("permission_checks", "yes" if allowed else "no")
+        return allowed
 
     def signed_out(self, connection: Connection) -> None:
         """Who opened this connection is no longer who they were: end it, and say which it is."""

@@ -6,7 +6,7 @@ ignores those that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .events import Event
@@ -19,11 +19,13 @@ MAX_MESSAGE_BYTES = 256 * 1024
 Envelope = dict[str, Any]
 
 
-def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelope]:
+def envelopes(
+    key: str, epoch: str, events: Iterable[Event], trace: Mapping[str, str] | None = None
+) -> Iterable[Envelope]:
     """Messages that carry these events, each small enough for any layer.
 
     ``{"type", "v": 1, "key": topic key, "epoch", "events": [[offset, type, data, exclude, created,
-    conflate], …]}``.
+    conflate], …]}``, and ``"trace"`` where a tracer gave something to go along.
     """
     batch: list[list[Any]] = []
     size = 0
@@ -31,14 +33,14 @@ def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterable[Envelop
         if batch and (
             len(batch) >= MAX_MESSAGE_EVENTS or size + len(event.data) > MAX_MESSAGE_BYTES
         ):
-            yield _envelope(key, epoch, batch)
+            yield _envelope(key, epoch, batch, trace)
             batch, size = [], 0
         batch.append(
             [event.offset, event.type, event.data, event.exclude, event.created, event.conflate]
         )
         size += len(event.data)
     if batch:
-        yield _envelope(key, epoch, batch)
+        yield _envelope(key, epoch, batch, trace)
 
 
 def size_of(message: Envelope) -> int:
@@ -46,14 +48,25 @@ def size_of(message: Envelope) -> int:
     return sum(len(data) for _, _, data, *_ in message["events"])
 
 
-def _envelope(key: str, epoch: str, batch: list[list[Any]]) -> Envelope:
-    return {
+def trace_of(message: Envelope) -> Mapping[str, str]:
+    """What a tracer gave to go along; from another release it may be anything."""
+    trace = message.get("trace")
+    return trace if isinstance(trace, dict) else {}
+
+
+def _envelope(
+    key: str, epoch: str, batch: list[list[Any]], trace: Mapping[str, str] | None
+) -> Envelope:
+    message = {
         "type": MESSAGE_TYPE,
         "v": VERSION,
         "key": key,
         "epoch": epoch,
         "events": batch,
     }
+    if trace:
+        message["trace"] = dict(trace)
+    return message
 
 
 def read_envelope(message: Envelope) -> tuple[str, str, list[Event]] | None:

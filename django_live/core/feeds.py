@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from ..conf import live_settings
+from .counting import tally
 from .events import Event, Position, place_text
 from .topics import Topic
 
@@ -189,6 +190,7 @@ class Feed:
         self.ring: deque[FramedEvent] = deque()
         self.ring_size = 0
         self.ring_bytes = ring_bytes
+        self.appended = 0
         self.appended_bytes = 0
         self.live: dict[Subscription, None] = {}
         self.slow: dict[Subscription, int] = {}
@@ -212,6 +214,7 @@ class Feed:
     def append(self, event: Event) -> FramedEvent:
         """Take the event that follows ``last`` (or one without an offset)."""
         entry = FramedEvent(self.topic, event, self.epoch)
+        self.appended += 1
         self.appended_bytes += entry.size
         self.quiet_since = time.monotonic()
         if entry.offset:
@@ -269,6 +272,7 @@ def enqueue(
         for waiting in queue:
             if waiting.event.conflate == entry.event.conflate:
                 queue.remove(waiting)
+                tally.count("dropped")
                 subscription.queued_bytes -= waiting.size
                 break
     queue.append(entry)
@@ -279,3 +283,4 @@ def enqueue(
     while subscription.queued_bytes > limit and len(queue) > 1:
         subscription.queued_bytes -= queue.popleft().size
         subscription.overflowed = True
+        tally.count("dropped")

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import DatabaseError
 
+from . import tracing
 from .bus import Bus, Envelope, read_envelope
+from .counting import tally
+from .envelopes import trace_of
 from .events import Event, Position
 from .feeds import Feed, FramedEvent, Subscription
 from .hub import Hub
 from .log import EventLog, Head, Page
+from .records import record
 
 logger = logging.getLogger("django_live.subscribing")
 
@@ -71,7 +76,7 @@ class Following(ABC):
             await self.bus.join(feed.key)
         logged = [feed for feed in feeds if feed.logged]
         try:
-            heads = await self.log.aheads([feed.topic for feed in logged]) if logged else {}
+            heads = await self._heads(logged)
         except Exception as error:
             self._store_failed(error)
             for feed in feeds:
@@ -83,6 +88,12 @@ class Following(ABC):
             feed.begin(head.epoch, head.last)
             for epoch, events in self._early.pop(feed.key, ()):
                 self._take(feed, epoch, events)
+
+    async def _heads(self, feeds: Sequence[Feed]) -> Mapping[str, Head]:
+        if not feeds:
+            return {}
+        with tally.asking_store("heads"):
+            return await self.log.aheads([feed.topic for feed in feeds])
 
     def feed_unused(self, feed: Feed) -> None:
         """Nobody listens here any more."""
@@ -127,6 +138,16 @@ class Following(ABC):
         feed = self.hub.feeds.get(key)
         if feed is None:
             return
+        if events and events[-1].created and not feed.topic.is_internal:
+            tally.bus_lag.observe(time.time() - events[-1].created, len(events))
+        if tracing.is_on():
+            with tracing.delivering(feed.topic.name, len(events), trace_of(message)):
+                self._hand_on(feed, epoch, events)
+        else:
+            self._hand_on(feed, epoch, events)
+
+    def _hand_on(self, feed: Feed, epoch: str, events: list[Event]) -> None:
+        key = feed.key
         if not feed.logged:
             self.hub.dispatch(feed, [feed.append(event) for event in events])
         elif key in self._early:
@@ -149,6 +170,8 @@ class Following(ABC):
                     self._fill_soon(feed)
             else:
                 self._ahead[feed.key] = max(event.offset, self._ahead.get(feed.key, 0))
+                tally.count("gaps")
+                record("gap", level=logging.DEBUG, topic=feed.topic.name, offset=event.offset)
                 self._fill_soon(feed)
                 break
         if fresh:
@@ -172,7 +195,8 @@ class Following(ABC):
             more = bool(feed.epoch)
             while more and feed.subscriptions:
                 had = Position(feed.epoch, feed.last)
-                page = await self.log.aread(feed.topic, had.offset, PAGE_EVENTS, PAGE_BYTES)
+                with tally.asking_store("read"):
+                    page = await self.log.aread(feed.topic, had.offset, PAGE_EVENTS, PAGE_BYTES)
                 # A page of a life that ended while it was read says nothing.
                 more = feed.epoch != had.epoch or await self._apply(feed, had, page)
         except Exception as error:
@@ -230,7 +254,7 @@ class Following(ABC):
         for start in range(0, len(feeds), HEADS_AT_ONCE):
             some = feeds[start : start + HEADS_AT_ONCE]
             had = {feed.key: Position(feed.epoch, feed.last) for feed in some}
-            heads = await self.log.aheads([feed.topic for feed in some])
+            heads = await self._heads(some)
             for feed in some:
                 if feed.key in heads and feed.subscriptions:
                     await self._compare(feed, had[feed.key], heads[feed.key])
@@ -259,7 +283,7 @@ class Following(ABC):
     async def _check_head(self, feed: Feed) -> Head:
         try:
             had = Position(feed.epoch, feed.last)
-            head = (await self.log.aheads([feed.topic]))[feed.key]
+            head = (await self._heads([feed]))[feed.key]
             await self._compare(feed, had, head)
             return head
         finally:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..conf import live_settings
 from .connections import Connection
+from .counting import tally
 from .feeds import Feed, FramedEvent, Subscription, enqueue
+from .records import record
 from .topics import Topic
-
-logger = logging.getLogger("django_live.hub")
 
 DISPATCH_SLICE = 0.005
 """Seconds of a dispatch before other work of the event loop gets a turn."""
@@ -45,6 +45,8 @@ class Hub:
 
     def add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
+        tally.count("opened", connection.transport)
+        record("connection.opened", level=logging.DEBUG, **connection.as_record())
 
     def subscribe(self, connection: Connection, topic: Topic) -> Subscription:
         """Register the interest. Nothing is delivered before it is set live or lagging."""
@@ -93,7 +95,9 @@ class Hub:
         if connection.closed:
             return
         connection.closed = True
-        self.connections.pop(connection.id, None)
+        if self.connections.pop(connection.id, None) is not None:
+            tally.count("closed", connection.ending)
+            record("connection.closed", level=logging.DEBUG, **connection.as_record())
         for subscription in list(connection.subscriptions.values()):
             self.unsubscribe(subscription)
         connection.sink.end()
@@ -133,6 +137,8 @@ class Hub:
     ) -> bool:
         """Write to one reader after the other; False when the time is over before the readers are."""
         live = Subscription.LIVE
+        written = size = 0
+        over = False
         for count, subscription in enumerate(readers, 1):
             # A reader that joined or fell behind while this dispatch let others work has the event
             # already, or will get it from the ring: then the offsets do not meet.
@@ -144,14 +150,20 @@ class Hub:
                     self._fall_behind(subscription, entry)
                 elif frame := connection.frame(subscription, entry):
                     connection.write(frame)
+                    written += 1
+                    size += len(frame)
             if count % SLICE_CHECK == 0 and time.perf_counter() > until:
-                return False
-        return True
+                over = True
+                break
+        if written and not entry.topic.is_internal:
+            tally.delivered(entry.event.created, written, size)
+        return not over
 
     def _fall_behind(self, subscription: Subscription, entry: FramedEvent) -> None:
         """The socket is full: what this topic's overflow rule makes of it."""
         feed = subscription.feed
         rule = feed.topic.overflow_rule()
+        tally.count("overflow", rule)
         if feed.logged:
             # The ring and the log are the queue. A slow reader costs nothing but its place in them.
             if rule == "disconnect":
@@ -176,8 +188,11 @@ class Hub:
 
     def disconnect_slow(self, subscription: Subscription) -> None:
         """End the connection of a reader that is too slow for a topic which must not wait."""
-        logger.info(
-            "A reader of %s is too slow and was disconnected.", subscription.feed.topic.name
+        record(
+            "reader.too_slow",
+            "A reader of %(topic)s is too slow and was disconnected.",
+            topic=subscription.feed.topic.name,
+            connection=subscription.connection.id,
         )
         subscription.connection.ending = "too-slow"
         self.drop(subscription.connection)

@@ -17,20 +17,22 @@ import socket
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
 
 from ..conf import live_settings
-from . import hooks, sweeping
+from . import chores, hooks, sweeping
 from .bus import Bus, layer_in_force
-from .connections import Connection, Sink
+from .connections import NOBODY, Connection, Peer, Sink
 from .control import Control, ControlTopic
 from .feeds import Dialect, Feed, Subscription
 from .housekeeping import tidy
 from .hub import Hub
 from .log import get_log
 from .subscribing import Request, Subscribing
+from .survey import ENROL_EVERY, Witness
 from .topics import Topic, Viewer
 
 logger = logging.getLogger("django_live.runtime")
@@ -59,8 +61,11 @@ class Runtime:
         self.control = Control(self.hub, self.subscribing, self.spawn)
         self.hub.on_feed_unused = self.subscribing.feed_unused
         self.hub.on_unsubscribed = self._farewell
-        self._process = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
+        self.process = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
+        """What the processes know this event loop by."""
         self.draining = False
+        self.witness = Witness(self.process, self.hub, lambda: self.draining)
+        self.control.on_question = self._asked
         self.leaving: set[asyncio.Task[Any]] = set()
         """Tasks that still have to say good-bye on a connection which the hub has dropped."""
         self.requests = 0
@@ -74,6 +79,11 @@ class Runtime:
         self.spawn(self._every(settings.SWEEP, "sweep the outbox", self._sweep))
         self.spawn(self._every(settings.TRIM, "trim the log", self._tidy))
         self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
+        enrol = self._every(ENROL_EVERY, "enrol among the processes", self.witness.enrol, soon=True)
+        self.spawn(enrol)
+        for chore in chores.declared():
+            work = partial(chore.work, self.hub, self.process)
+            self.spawn(self._every(chore.seconds, chore.name, work))
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------
@@ -88,11 +98,20 @@ class Runtime:
         decided: float,
         kept_places: Sequence[str] = (),
         two_way: bool = False,
+        transport: str = "sse",
+        peer: Peer = NOBODY,
     ) -> Connection:
         """Open a stream for requests that are permitted already, as of ``decided`` (by
         ``time.monotonic()``): commands that came since then apply to it, too."""
         connection = Connection(
-            self.hub, sink, dialect, viewer, self.subscribing.need, two_way=two_way
+            self.hub,
+            sink,
+            dialect,
+            viewer,
+            self.subscribing.need,
+            two_way=two_way,
+            transport=transport,
+            peer=peer,
         )
         lifetime = live_settings().STREAM_LIFETIME
         lifetime = min(lifetime * random.uniform(0.9, 1.1), viewer.expires - time.time())
@@ -212,6 +231,9 @@ class Runtime:
     def _receive(self, message: dict[str, Any]) -> None:
         self.subscribing.receive(message)
 
+    def _asked(self, question: dict[str, Any]) -> None:
+        self.spawn(self.witness.answer(question))
+
     def _look_into_the_log(self) -> None:
         self.spawn(self.subscribing.check_heads(list(self.hub.feeds.values())))
 
@@ -244,16 +266,25 @@ class Runtime:
         await hooks.in_thread(hooks.store_threads(), sweeping.sweep_everywhere)
 
     async def _tidy(self) -> None:
-        await tidy(self._process, live_settings().TRIM)
+        await tidy(self.process, live_settings().TRIM)
 
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
 
-    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Repeat some work; a fault is logged when it begins and when it is over."""
+    async def _every(
+        self,
+        seconds: float,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        *,
+        soon: bool = False,
+    ) -> None:
+        """Repeat some work, ``soon`` without waiting for the first time; a fault is logged when it
+        begins and when it is over."""
         failing = False
         while True:
-            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
+            await asyncio.sleep(0 if soon else seconds * random.uniform(0.9, 1.1))
+            soon = False
             try:
                 await work()
             except Exception as error:
@@ -291,6 +322,7 @@ class Runtime:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.witness.leave()
         _runtimes.pop(self.hub.loop, None)
 
 

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from . import bus
+from . import bus, tracing
 from .background import background
+from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
@@ -41,14 +42,23 @@ def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
         if topic.history is not None:
             kept.append((topic, drafts))
             continue
+        now = time.time()
         events = [
-            Event(type=draft.type, data=draft.data, exclude=draft.exclude, conflate=draft.conflate)
+            Event(
+                type=draft.type,
+                data=draft.data,
+                exclude=draft.exclude,
+                created=now,
+                conflate=draft.conflate,
+            )
             for draft in drafts
         ]
         yield Numbered(topic, Appended("", events))
     for start in range(0, len(kept), MESSAGES_AT_ONCE):
         some = kept[start : start + MESSAGES_AT_ONCE]
-        for (topic, _), appended in zip(some, get_log().append_many(some), strict=True):
+        with tally.asking_store("append"):
+            all_appended = get_log().append_many(some)
+        for (topic, _), appended in zip(some, all_appended, strict=True):
             yield Numbered(topic, appended)
 
 
@@ -73,8 +83,11 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
+            if not topic.is_internal:
+                tally.count("published", amount=len(appended.events))
             _show_observers(topic, appended.events)
-            sending.add(topic, appended)
+            with tracing.publishing(topic.name, len(appended.events)) as trace:
+                sending.add(topic, appended, trace)
     finally:
         # What is numbered is sent, also where the numbering of the next has failed.
         sending.finish()
@@ -90,9 +103,9 @@ class _Sending:
         self._messages: list[bus.Envelope] = []
         self._size = 0
 
-    def add(self, topic: Topic, appended: Appended) -> None:
+    def add(self, topic: Topic, appended: Appended, trace: tracing.Carrier) -> None:
         self._names[topic.key] = topic.name
-        for message in bus.envelopes(topic.key, appended.epoch, appended.events):
+        for message in bus.envelopes(topic.key, appended.epoch, appended.events, trace):
             self._messages.append(message)
             self._size += bus.size_of(message)
             if len(self._messages) >= MESSAGES_AT_ONCE or self._size >= BYTES_AT_ONCE:

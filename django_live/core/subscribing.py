@@ -19,11 +19,13 @@ from ..conf import live_settings
 from . import hooks
 from .bus import Bus
 from .connections import Connection
+from .counting import tally
 from .events import Place, Position, encode_data, place_text
 from .feeds import Feed, FramedEvent, Subscription
 from .following import PAGE_BYTES, PAGE_EVENTS, Following
 from .hub import Hub
 from .log import EventLog, Head
+from .records import record
 from .topics import Topic
 
 logger = logging.getLogger("django_live.subscribing")
@@ -200,6 +202,7 @@ class Subscribing(Following):
             self.reset(subscription, "overflow")
         elif subscription not in self._replaying:
             self._replaying.add(subscription)
+            tally.count("replays")
             self._spawn(self._replay(subscription))
 
     async def _replay(self, subscription: Subscription) -> None:
@@ -268,7 +271,8 @@ class Subscribing(Following):
         return await asyncio.shield(pages[after])
 
     async def _framed_page(self, feed: Feed, after: int) -> _FramedPage:
-        page = await self.log.aread(feed.topic, after, PAGE_EVENTS, PAGE_BYTES)
+        with tally.asking_store("read"):
+            page = await self.log.aread(feed.topic, after, PAGE_EVENTS, PAGE_BYTES)
         epoch = page.head.epoch
         return _FramedPage(page.head, [FramedEvent(feed.topic, e, epoch) for e in page.events])
 
@@ -285,6 +289,10 @@ class Subscribing(Following):
         feed = subscription.feed
         if subscription.state == Subscription.ENDED:
             return
+        tally.count("resets", reason)
+        facts = {"topic": feed.topic.name, "connection": subscription.connection.id}
+        # Clients can cause it as they like: not for every log.
+        record("reset", level=logging.DEBUG, reason=reason, **facts)
         if feed.topic.has_snapshot():
             self._snapshot_first(subscription, reason)
             return

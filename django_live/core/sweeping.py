@@ -7,12 +7,13 @@ number at once waits for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
+from .counting import tally
 from .errands import Errands
-from .outbox import Entry, get_outbox
+from .outbox import Entry, Numbered, get_outbox
 from .sending import send_numbered
 from .topics import Topic
 
@@ -24,10 +25,19 @@ between."""
 
 def number_now(topics: Sequence[Topic], alias: str, also: Sequence[Entry] = ()) -> None:
     """Number and send the rows of these topics, and ``also`` after them."""
-    if not send_numbered(get_outbox().number(topics, alias, also)):
+    if not send_numbered(_measured(get_outbox().number(topics, alias, also))):
         # Somebody else has the topics, or a bundle comes first. In a process without an event loop
         # nobody might look again.
         sweep_later(alias)
+
+
+def _measured(batches: Iterable[Numbered]) -> Iterator[Numbered]:
+    """The same, with what each took the store."""
+    began = time.perf_counter()
+    for batch in batches:
+        tally.store_took("append", time.perf_counter() - began)
+        yield batch
+        began = time.perf_counter()
 
 
 def sweep_everywhere() -> dict[str, int]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 MAX_NAME_LENGTH = 200
+INTERNAL = "django_live/"
+"""Begins the names of topics that processes talk to each other by."""
 WITH_HISTORY = ("replay", "disconnect")
 WITHOUT_HISTORY = ("drop", "conflate", "disconnect")
 
@@ -249,6 +251,11 @@ class Topic:
             )
         return name
 
+    @property
+    def is_internal(self) -> bool:
+        """Whether it is one that processes talk to each other by, and no visitor."""
+        return self.name.startswith(INTERNAL)
+
     def builds(self, name: str) -> bool:
         """Whether the parts make this name; where they do it is not built again."""
         same = self._built_name() == name
@@ -448,3 +455,21 @@ def as_topic(topic: Topic | str, namespace: str = "") -> Topic:
 def visible_from_timestamp(bound: datetime | None) -> float:
     """Seconds since 1970 of a ``visible_from`` answer; 0 for no bound."""
     return bound.timestamp() if bound is not None else 0.0
+
+
+def declarations() -> list[dict[str, str]]:
+    """The declared patterns and their rules, for those who operate the site."""
+    return [
+        {
+            "pattern": topic_class.pattern,
+            "declared by": f"{topic_class.__module__}.{topic_class.__qualname__}",
+            "history": _shown_history(topic_class.history),
+            "overflow": topic_class.overflow_rule(),
+            "transport": "websocket" if topic_class.interactive else "sse",
+        }
+        for topic_class in registry.classes()
+    ]
+
+
+def _shown_history(history: History | None) -> str:
+    return "none" if history is None else f"{history.events} events, {history.age}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from ..conf import live_settings
 from ..core import hooks
 from ..core.connections import Connection
+from ..core.counting import tally
 from ..core.runtime import Runtime, runtime
 from ..core.topics import Message as TopicMessage
 from ..core.topics import Topic, registry
@@ -96,7 +98,14 @@ class Socket:
 
     async def open(self, plan: Plan) -> None:
         self._connection = await self._live.open(
-            self._sink, SOCKET, plan.viewer, [], decided=plan.decided, two_way=True
+            self._sink,
+            SOCKET,
+            plan.viewer,
+            [],
+            decided=plan.decided,
+            two_way=True,
+            transport="websocket",
+            peer=plan.peer,
         )
         self._undo = self._sink.attach(self._connection)
         self._connection.is_busy = self._is_busy
@@ -137,6 +146,7 @@ class Socket:
         connection = self._connection
         assert connection is not None
         connection.heard = True
+        connection.last_active = time.monotonic()
         try:
             action = self._read(message)
         except BadAction as bad:
@@ -264,6 +274,8 @@ class Socket:
             connection.forget_place(place)
             connection.kept_places.append(place)
         had = [name for name in asked.topics if name in known]
+        if asked.cursor and not known:
+            tally.count("reconnects")
 
         def reply(begun: list[str], failed: list[str]) -> bytes:
             refusals = plan.refusals + [Refusal("unavailable", name) for name in failed]

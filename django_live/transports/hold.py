@@ -157,6 +157,7 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
         plan.requests,
         decided=plan.decided,
         kept_places=plan.kept_places,
+        peer=plan.peer,
     )
     if plan.refusals and not connection.closed:
         frames = (SSE.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals)

@@ -20,6 +20,7 @@ from django.http import Http404
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.counting import tally
 from ..core.events import encode_data
 from ..core.topics import Message, Topic, Viewer
 from ..exceptions import Rejected
@@ -100,6 +101,19 @@ async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
 
 
 async def handle(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
+    """``_hand_over()``, counted by its answer."""
+    await _hand_over(topic, message, lambda answer: tell(counted(answer)))
+
+
+def counted(answer: Answer) -> Answer:
+    """The same, counted."""
+    # A project's own codes could be any number of labels.
+    name = answer.code if answer.code in MESSAGES else "rejected"
+    tally.count("messages", name if answer.code else "ok")
+    return answer
+
+
+async def _hand_over(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
     """Hand a message to its topic. ``tell`` is called once, in time; this returns when the project's
     code has come to its end, which may be later: the next message of the topic waits for that."""
     methods = topic.can_send, topic.on_message

@@ -323,6 +323,8 @@ async def serve_poll(
             plan.requests,
             decided=plan.decided,
             kept_places=plan.kept_places,
+            transport="polling",
+            peer=plan.peer,
         )
         plan = None
         await collecting.ended

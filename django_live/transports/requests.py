@@ -7,6 +7,7 @@ does not exist get the same answer; another site's page gets none.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.connections import NOBODY, Peer
+from ..core.counting import tally
 from ..core.events import Cursor, Place
 from ..core.runtime import check_setup
 from ..core.subscribing import Request
@@ -80,6 +83,7 @@ class Plan:
     """Where the client was in topics that it may open later."""
     decided: float = field(default_factory=time.monotonic)
     """When the permissions were asked for, at the earliest."""
+    peer: Peer = NOBODY
     place: limits.Place | None = None
     """Among the connections of this process, for one that stays open."""
 
@@ -148,6 +152,7 @@ def _plan_of(request: HttpRequest) -> Plan:
     if not plan.requests:
         temporary = any(refusal.code == "unavailable" for refusal in plan.refusals)
         raise Refused(503 if temporary else 403, plan.refusals)
+    plan.peer = peer_of(request)
     viewer.forget_user()
     return plan
 
@@ -214,13 +219,16 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
             place = place.as_known(topic.key)  # a page's is anybody's
         if not plan.viewer.may_name(topic.name):
             raise PermissionDenied
-        if not hooks.call_sync(topic.can_subscribe, plan.viewer):
+        allowed = hooks.call_sync(topic.can_subscribe, plan.viewer)
+        tally.count("permission_checks", "yes" if allowed else "no")
+        if not allowed:
             raise PermissionDenied
         visible_from = visible_from_timestamp(hooks.call_sync(topic.visible_from, plan.viewer))
     except (ObjectDoesNotExist, PermissionDenied, Http404):
         plan.refusals.append(Refusal("forbidden", shown))
     except Exception:
         # Fails closed. What the visitor may not know is in the log.
+        tally.count("permission_checks", "failed")
         logger.exception("Whether %r may see the topic %r could not be decided.", plan.viewer, name)
         plan.refusals.append(Refusal("unavailable", shown))
         if place is not None and place.text:
@@ -244,6 +252,16 @@ def viewer_of(request: HttpRequest) -> Viewer:
     except Exception as error:
         # Fails closed: somebody whose token cannot be looked up is not nobody.
         raise reported("Who a request is from could not be found out.", error) from error
+
+
+LONGEST_AGENT = 200
+
+
+def peer_of(request: HttpRequest) -> Peer:
+    """Where a request comes from, for those who operate the site. Few agents, many connections: each
+    is kept once."""
+    agent = request.headers.get("User-Agent", "")[:LONGEST_AGENT]
+    return Peer(limits.address_of(request), sys.intern(agent))
 
 
 def place_for(request: HttpRequest, viewer: Viewer) -> limits.Place:

@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
+from ..core.counting import tally
 from .frames import SSE
 from .hold import HEADER, SCOPE_KEY, Slot, open_stream
 from .origins import shared_with
@@ -37,6 +38,8 @@ def events(request: HttpRequest) -> HttpResponseBase:
         if refused.refusals[0].code in ("no-streaming", "at-capacity"):
             return refusal_response(refused, poll=urljoin(request.path, "../poll/"))
         return refusal_response(refused)
+    if any(asked.place is not None for asked in plan.requests):
+        tally.count("reconnects")
     slot: Slot | None = request.scope.get(SCOPE_KEY)
     response = StreamingHttpResponse(_stream(slot, plan), content_type=SSE.content_type)
     response["Cache-Control"] = "no-store, no-transform, private"

@@ -27,7 +27,7 @@ from . import csrf, inbound
 from .actions import BadAction, Sent, read_object, sent_in, topic_and_type
 from .authentication import is_by_cookie
 from .binary import CONTINUES, MORE_FOLLOWS, MalformedFrame, read_frame
-from .inbound import Answer, handle_in_thread, refusal, sender_of
+from .inbound import Answer, counted, handle_in_thread, refusal, sender_of
 from .limits import address_of
 from .origins import shared_with
 from .requests import (
@@ -114,7 +114,7 @@ def _message(request: HttpRequest) -> HttpResponse:
         sequence=sent.sequence,
         sent=sent.sent,
     )
-    answer = _in_time(topic, message)
+    answer = counted(_in_time(topic, message))
     if answer.code:
         return _refused(answer, sent.topic)
     response = HttpResponse(f'{{"data": {answer.data}}}', content_type="application/json")

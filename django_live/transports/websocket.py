@@ -31,6 +31,7 @@ from .requests import (
     Plan,
     Refusal,
     Refused,
+    peer_of,
     place_for,
     refusal_response,
     refuse_other_sites,
@@ -78,7 +79,7 @@ def plan_without_topics(request: HttpRequest) -> Plan:
     try:
         refuse_other_sites(request)
         viewer = viewer_of(request)
-        plan = Plan(viewer, place=place_for(request, viewer))
+        plan = Plan(viewer, place=place_for(request, viewer), peer=peer_of(request))
     except SuspiciousOperation as error:
         raise Refused(400, [Refusal("malformed-request")]) from error
     try:

@@ -6,11 +6,16 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from django_live import History, Topic, publish
+from django.core.management import BaseCommand, load_command_class
+
+from django_live import History, Topic, models, publish, testing
 from django_live.conf import LiveSettings
 from django_live.core import topics
+from django_live.core.counting import METRICS
 from django_live.core.events import RESERVED_TYPES
+from django_live.core.records import RECORDS
 from django_live.transports.conversation import CLOSE_CODES
 from django_live.transports.requests import MESSAGES
 from tests.docs.markdown import ROOT, code, table
@@ -81,12 +86,17 @@ def test_checks() -> None:
 
 
 def test_refusals_and_stream_errors() -> None:
-    trees = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    trees = {
+        str(path.relative_to(PACKAGE)): ast.parse(path.read_text())
+        for path in PACKAGE.rglob("*.py")
+    }
     refusals = set().union(*(literal_arguments(tree, {"Refusal"}, 0) for tree in trees.values()))
     errors = set().union(*(literal_arguments(tree, {"error", "end"}, 1) for tree in trees.values()))
     of_messages = {"Refusal", "refusal", "BadAction"}
     inbound = {"inbound", "actions", "conversation", "uplink", "websocket", "handshake"}
-    said = set().union(*(literal_arguments(trees[name], of_messages, 0) for name in inbound))
+    said = set().union(
+        *(literal_arguments(trees[f"transports/{name}.py"], of_messages, 0) for name in inbound)
+    )
     # An expression, not an argument of its own.
     said |= {"timeout", "busy", "rejected"}
     assert refusals | said <= MESSAGES.keys() | {"rejected"}
@@ -237,3 +247,67 @@ def test_paths_that_the_architecture_names() -> None:
     for name in named:
         places = (PACKAGE / name, ROOT / name)
         assert any(place.is_file() for place in places), name
+
+
+def test_metrics_and_lines_of_the_log() -> None:
+    page = REFERENCE / "metrics.md"
+    suffix = {"counter": "_total", "gauge": "", "histogram": "_seconds"}
+    documented = [
+        (code(name)[0], kind, (code(label) or [""])[0], meaning)
+        for name, kind, label, meaning in table(page, "For Prometheus")
+    ]
+    assert documented == [
+        (f"django_live_{m.name}{suffix[m.kind]}", m.kind, m.label, m.help) for m in METRICS
+    ]
+    lines = {code(name)[0]: meaning for name, meaning in table(page, "Lines in the log")}
+    assert lines == RECORDS
+
+
+def test_commands_and_their_options() -> None:
+    page = REFERENCE / "commands.md"
+    commands = {path.stem for path in (PACKAGE / "management/commands").glob("live_*.py")}
+    assert {code(row[0])[0] for row in table(page, "Commands")} == commands
+    documented: dict[str, set[str]] = {name: set() for name in commands}
+    for name in ("live_connections", "live_topics", "live_tail", "live_broadcast", "live_doctor"):
+        rows = table(page, f"Options of `{name}`")
+        documented[name] = {code(row[0])[0].split()[0] for row in rows}
+    for option, of, _ in table(page, "Options of the others"):
+        documented[code(of)[0]].add(code(option)[0].split()[0])
+    for name in commands:
+        parser = load_command_class("django_live", name).create_parser("manage.py", name)
+        common = BaseCommand().create_parser("manage.py", name)
+        options = _options(parser) - _options(common) - {"--format"}
+        assert documented[name] == options, name
+        assert ("--format" in _options(parser)) == (name != "live_listen"), name
+        # As `help` of a Django command is one paragraph, it says how it ends.
+        assert "exit code" in (parser.description or "") or name in ("live_listen", "live_forget")
+
+
+def _options(parser: Any) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def test_the_test_kit() -> None:
+    page = (REFERENCE / "testing.md").read_text()
+    for name in testing.__all__:
+        assert f"`{name}" in page, name
+    rows = table(REFERENCE / "testing.md", "Fixtures for pytest")
+    documented = {name for row in rows for name in code(row[0])}
+    plugin = (PACKAGE / "pytest_plugin.py").read_text()
+    assert documented == set(re.findall(r"^def (live_\w+)", plugin, re.MULTILINE))
+    fields = {
+        code(row[0])[0].partition("=")[0]
+        for row in table(REFERENCE / "testing.md", "`faulty_layer(…)` and `faulty_store(…)`")
+    }
+    assert fields == {f.name for f in dataclasses.fields(testing.Faults)} - {"count", "random"}
+
+
+def test_permissions_of_the_admin() -> None:
+    rows = table(ROOT / "docs/howto/operate.md", "In the admin")
+    documented = {name for row in rows for name in code(row[2])}
+    own = {
+        codename
+        for model in (models.Connection, models.LiveTopic, models.Process, models.Broadcast)
+        for codename, _ in model._meta.permissions
+    }
+    assert documented == own | {"view_storedevent"}

@@ -13,7 +13,12 @@ from typing import Any
 from django_live.core.events import Event
 
 
-def envelopes(key: str, epoch: str, events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+def envelopes(
+    key: str,
+    epoch: str,
+    events: Iterable[Event],
+    trace: object = None,  # noqa: ARG001 - it knew none
+) -> Iterator[dict[str, Any]]:
     """Version 1: one message for each 100 events."""
     rows = [
         [event.offset, event.type, event.data, event.exclude, event.created, event.conflate]

@@ -1,0 +1,66 @@
+"""A survey of real processes: over Redis, and over nothing but a database; with a dead one among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.servers.test_streams import open_stream
+from tests.support.databases import ServerDatabase, run_python
+from tests.support.redis import RedisServer
+from tests.support.servers import Server
+
+StartServer = Callable[..., Server]
+NewDatabase = Callable[..., ServerDatabase]
+
+ASK = """
+import json, time
+from django_live.core import survey
+until = time.monotonic() + 20
+while len(survey.processes()) < {processes} and time.monotonic() < until:
+    time.sleep(0.05)
+page = survey.connections(topic="open/a")
+print(json.dumps({{
+    "took": page.survey.took,
+    "pids": sorted(survey.processes()[id].pid for id in page.survey.answers),
+    "missing": [process.pid for process in page.survey.missing],
+    "rows": len(page.rows),
+}}))
+"""
+
+
+def ask(database: ServerDatabase, env: dict[str, str], processes: int) -> dict[str, Any]:
+    source = "import django\ndjango.setup()\n" + ASK.format(processes=processes)
+    told: dict[str, Any] = json.loads(run_python(["-"], {**database.env, **env}, stdin=source))
+    return told
+
+
+@pytest.mark.parametrize("layer", ["redis", "none"])
+def test_every_process_answers_and_a_dead_one_is_named(
+    layer: str,
+    new_server_database: NewDatabase,
+    own_redis: RedisServer,
+    start_server: StartServer,
+) -> None:
+    database = new_server_database("sqlite")
+    env = dict(database.env)
+    if layer == "redis":
+        env["LIVE_TEST_LAYER"] = own_redis.url
+        env["LIVE_TEST_DJANGO_LIVE"] = json.dumps({"STORE": "redis", "REDIS_URL": own_redis.url})
+    first, second = (start_server("uvicorn", env=env) for _ in range(2))
+    with open_stream(first, "open/a") as one, open_stream(second, "open/a") as two:
+        for reader in (one, two):
+            reader.wait_for(lambda frame: frame.event == "stream-open")
+        told = ask(database, env, 2)
+        assert (told["rows"], told["missing"]) == (2, [])
+        assert told["pids"] == sorted([first.pid, second.pid])
+        dead = second.pid
+        second.kill()
+        told = ask(database, env, 2)
+    assert told["missing"] == [dead]
+    assert (told["rows"], told["pids"]) == (1, [first.pid])
+    # Asking itself, with a margin for a busy machine; without a layer processes look once a second.
+    assert told["took"] < (1.0 if layer == "redis" else 2.7) + 0.5
