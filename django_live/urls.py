@@ -10,6 +10,7 @@ from .transports.polling import poll
 from .transports.sse import events
 from .transports.uplink import uplink
 from .transports.websocket import websocket
+from .views.progress import job, jobs
 
 app_name = "django_live"
 
@@ -19,6 +20,8 @@ urlpatterns = [
     path("send/", uplink, name="send"),
     path("tickets/", tickets, name="tickets"),
     path("ws/", websocket, name="websocket"),
+    path("progress/", jobs, name="jobs"),
+    path("progress/<slug:id>/", job, name="job"),
     path("health/", health, name="health"),
     path("health/alive/", alive, name="alive"),
 ]
