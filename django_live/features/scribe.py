@@ -248,7 +248,10 @@ class Scribe:
         # No pool: Python waits for the threads of pools before it lets a process end.
         helper = threading.Timer(after, run) if after else threading.Thread(target=run)
         helper.daemon = True
-        helper.start()
+        try:
+            helper.start()
+        except RuntimeError:  # the interpreter is on its way out, and begins no thread
+            run()
 
     def _begin(self, own: _OfProcess, source: Source, attempt: int = 0) -> None:
         try:
