@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from .features import progress  # noqa: F401  it is imported for what it declares
+from .features import progress, token_streams  # noqa: F401  imported for what they declare

@@ -128,6 +128,8 @@ class _Watch:
     def __init__(self) -> None:
         self.viewers: Counter[Topic] = Counter()
         self.missing: set[Topic] = set()
+        self.judged: set[Topic] = set()
+        """Missing, and it is known why."""
         self.task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -143,10 +145,12 @@ class _Watch:
         alive = (await get_state().aitems(ALIVE, list(topics))).entries
         missing = {topic for id, topic in topics.items() if id not in alive}
         # Missing twice: it may have been looked for between its record and its first sign of life.
-        for topic in missing & self.missing:
+        again, self.missing = missing & self.missing, missing
+        self.judged &= missing
+        for topic in again - self.judged:
             died: Callable[[], None] = topic.found_dead  # type: ignore[attr-defined]
             await hooks.in_thread(hooks.store_threads(), died)
-        self.missing = missing
+            self.judged.add(topic)
 
 
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()

@@ -149,15 +149,19 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
     live = runtime()
     connection = await live.open(
         sink,
-        SSE,
+        plan.dialect,
         plan.viewer,
         plan.requests,
         decided=plan.decided,
         kept_places=plan.kept_places,
     )
     if plan.refusals and not connection.closed:
-        frames = (SSE.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals)
+        frames = (
+            plan.dialect.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals
+        )
         connection.notify(b"".join(frames))
+    if plan.on_open is not None:
+        plan.on_open(connection)
     return connection
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -92,7 +91,7 @@ def test_staff_sees_the_traceback_of_an_error_and_words_for_everybody(
 
 
 def test_without_javascript_a_form_cancels(
-    site: Site, new_context: NewContext, expect: Expect, tmp_path: Path
+    site: Site, new_context: NewContext, expect: Expect
 ) -> None:
     job = site.run(ENDLESS)
     page = site.visit(new_context, "staff", "/import/", java_script_enabled=False)

@@ -38,7 +38,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site("redis", tmp_path_factory.mktemp("site")) as made:
         live = {**json.loads(made.env["LIVE_TEST_DJANGO_LIVE"]), "JOB_LEASE": LEASE}
         made.env["LIVE_TEST_DJANGO_LIVE"] = json.dumps(live)
-        made.database.env["LIVE_TEST_DJANGO_LIVE"] = json.dumps(live)
         made.database.python(USERS)
         yield made
 
