@@ -36,6 +36,8 @@ class Report(Source):
     ) -> None:
         super().__init__(ledger.view["id"], live_settings().JOB_LEASE, patience)
         self.ledger = ledger
+        self.topic = ProgressTopic(namespace=ledger.access.namespace, id=self.id)
+        """Made once: its name is looked up among all patterns."""
         self.look = look
         self.is_known = is_known
         self.drawing: Drawing | None = None
@@ -47,10 +49,6 @@ class Report(Source):
         self.is_last_word = False
         self.is_unpublished = False
         self.was_superseded = False
-
-    @property
-    def topic(self) -> ProgressTopic:
-        return ProgressTopic(namespace=self.ledger.access.namespace, id=self.id)
 
     def say_last(self) -> None:
         """The job is over."""
@@ -81,6 +79,7 @@ class Report(Source):
             own[fact] = own[fact] or known.view[fact]
         if not self.ledger.access.owner and not self.ledger.access.permission:
             self.ledger.access = known.access
+            self.topic = self.topic.within(known.access.namespace)
 
     def collect(self, now: float) -> Sequence[dict[str, Any]]:
         self.due = now + INTERVAL

@@ -40,6 +40,8 @@ class Report(Source):
         super().__init__(id, live_settings().JOB_LEASE, patience)
         self.title = title
         self.access = access
+        self.topic = AnswerTopic(namespace=access.namespace, id=id)
+        """Made once: its name is looked up among all patterns."""
         self.is_known = is_known
         self.said = Folding()
         """All that left, and what is about to."""
@@ -53,10 +55,6 @@ class Report(Source):
         self._is_saved = False
         self._has_ended = False
         self._has_said = False
-
-    @property
-    def topic(self) -> AnswerTopic:
-        return AnswerTopic(namespace=self.access.namespace, id=self.id)
 
     # -- the writer's side -------------------------------------------------------------------------
 
@@ -103,6 +101,7 @@ class Report(Source):
                 self.title, owner=owner, permission=permission, namespace=namespace, id=self.id
             )
         self.access = answers.access_of(answer)
+        self.topic = self.topic.within(self.access.namespace)
         was_stopped = answer.state == "stopped" and not answer.attempt
         self.claim = claim(self.id, self.lease)
         self.said = Folding(self.claim)
