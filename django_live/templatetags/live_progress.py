@@ -115,17 +115,15 @@ def _html(context: Context, job: Job, viewer: Viewer, cursor: str) -> str:
 
 def counted(view: dict[str, Any]) -> str:
     """What is done, of how much: “420 of 1,000 rows”."""
-    done, total = number_format(view["done"], 0), view["total"]
-    text = (
-        done
-        if total is None
-        else _("%(done)s of %(total)s")
-        % {
-            "done": done,
-            "total": number_format(total, 0),
-        }
-    )
+    done, total = _whole(view["done"]), view["total"]
+    text = done
+    if total is not None:
+        text = _("%(done)s of %(total)s") % {"done": done, "total": _whole(total)}
     return f"{text} {view['unit']}".rstrip()
+
+
+def _whole(number: float) -> str:
+    return str(number_format(int(number), 0, force_grouping=True))  # as the script writes it
 
 
 def left(seconds: float | None) -> str:

@@ -66,8 +66,8 @@ function liveProgress(live: Live): CustomElementConstructor {
       const language = document.documentElement.lang || undefined;
       const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
       const percent = fraction === null ? null : Math.floor(fraction * 100);
-      const of = this.text("of").replace("%(done)s", number.format(done));
-      const counted = total === null ? number.format(done) : of.replace("%(total)s", number.format(total));
+      const of = this.text("of").replace("%(done)s", number.format(Math.floor(done)));
+      const counted = total === null ? number.format(Math.floor(done)) : of.replace("%(total)s", number.format(total));
       const text = `${counted} ${unit}`.trimEnd();
       this.say("percent", percent === null ? "" : `${percent} %`);
       this.say("counted", text);

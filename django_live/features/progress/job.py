@@ -156,7 +156,7 @@ class Progress(Counter):
         return {
             **ledger.view,
             "state": ledger.state,
-            "done": self._done,
+            "done": self.reached,
             "total": self._total,
             "fraction": 1.0 if is_done else fraction if fraction is None else round(fraction, 5),
             "message": self._message,

@@ -98,13 +98,18 @@ class Counter:
         return self._total
 
     @property
+    def reached(self) -> float | int:
+        """What is done, and the share of the steps that run."""
+        with self._lock:
+            done, steps = self._done, list(self._steps)
+        share = sum(step.weight * (step.fraction or 0.0) for step in steps)
+        return round(done + share, 3) if share else done
+
+    @property
     def fraction(self) -> float | None:
         """0 to 1; None where nobody knows. It never falls, also where the total grows."""
-        with self._lock:
-            steps = list(self._steps)
         if self._total is not None and self._total > 0:
-            done = self._done + sum(step.weight * (step.fraction or 0.0) for step in steps)
-            self._best = max(self._best or 0.0, min(1.0, done / self._total))
+            self._best = max(self._best or 0.0, min(1.0, self.reached / self._total))
         return self._best if self._total is not None else None
 
     def active_steps(self) -> Iterator[Step]:
@@ -165,7 +170,7 @@ class Step(Counter):
     def view(self) -> dict[str, Any]:
         return {
             "title": self.title,
-            "done": self._done,
+            "done": self.reached,
             "total": self._total,
             "fraction": self.fraction,
             "message": self._message,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from ...conf import live_settings
 from ..liveness import Access, claim, end_claim
 from ..scribe import GIVE_UP, LATEST, Source, scribe
@@ -166,7 +168,7 @@ class Report(Source):
 
     def fell_silent(self) -> None:
         self.stopped = self.stopped or "silent"
-        self.end("failed", "Nothing came for too long.")
+        self.end("failed", _("Nothing came for too long."))
 
     def superseded(self) -> None:
         """Another attempt writes this answer now: nothing of this one is taken any more."""
