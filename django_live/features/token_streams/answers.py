@@ -132,7 +132,7 @@ def end_of_dead(answer: Answer) -> None:
     from .topics import AnswerTopic
 
     topic = AnswerTopic(namespace=answer.namespace, id=answer.key)
-    folding, _, is_whole = folded_log(topic)
+    folding, _position, is_whole = folded_log(topic)
     if folding.token != answer.token:
         folding = Folding(token=answer.token, n=0)
     if not is_whole and len(answer.text) > len(folding.text):
