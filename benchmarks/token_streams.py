@@ -1,7 +1,7 @@
 """How old a token is when its viewer has it: many streams, written and held by one process.
 
 Writers and viewers' streams are in one server process, the viewers' ends in this one. Of each event the
-age of its oldest token counts.
+age of its oldest token counts, once all streams have begun: `WARM_UP` seconds after the first.
 
 `python benchmarks/token_streams.py --streams 100 --tokens 50 --viewers 3 --seconds 20 --store redis`
 """
@@ -24,6 +24,9 @@ from typing import Any
 
 from common import ROOT, own_redis, report
 
+WARM_UP = 3.0
+Age = tuple[float, float]
+"""When a token was made, and how old it was at its viewer."""
 TEXT = re.compile(rb'"text":"(\d+\.\d+) ')
 
 
@@ -79,9 +82,7 @@ def serve(options: argparse.Namespace) -> None:
     )
 
 
-async def view(
-    port: int, id: str, cookie: str, opened: asyncio.Semaphore, ages: list[float]
-) -> None:
+async def view(port: int, id: str, cookie: str, opened: asyncio.Semaphore, ages: list[Age]) -> None:
     """One viewer, to the end of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"GET /live/events/?topic=live/answers/{id} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -90,7 +91,8 @@ async def view(
         line = await reader.readline()
         if line.startswith(b"data: "):
             if found := TEXT.search(line):
-                ages.append(time.time() - float(found[1]))
+                made = float(found[1])
+                ages.append((made, time.time() - made))
         elif line == b"event: stream-open\n":
             opened.release()
         elif line == b"event: end\n":
@@ -100,8 +102,8 @@ async def view(
             raise ConnectionError("a stream was cut")
 
 
-async def watch(options: argparse.Namespace, told: dict[str, Any], go: Any) -> list[float]:
-    ages: list[float] = []
+async def watch(options: argparse.Namespace, told: dict[str, Any], go: Any) -> list[Age]:
+    ages: list[Age] = []
     opened = asyncio.Semaphore(0)
     viewers = [
         asyncio.ensure_future(view(options.port, id, told["cookie"], opened, ages))
@@ -149,11 +151,13 @@ def measure(options: argparse.Namespace, store: str) -> dict[str, Any]:
                 stdin.flush()
 
             began = cpu_of(child.pid)
-            ages = asyncio.run(watch(options, told, go))
+            heard = asyncio.run(watch(options, told, go))
             used = cpu_of(child.pid) - began
         finally:
             child.kill()
             child.wait()
+    begun = min(made for made, _ in heard) + WARM_UP
+    ages = [age for made, age in heard if made >= begun]
     cuts = statistics.quantiles(ages, n=100)
     return {
         "store": store,

@@ -90,6 +90,9 @@ class Source(ABC):
     def fell_silent(self) -> None:  # noqa: B027  most have nothing to say to it
         """It said nothing for longer than its patience."""
 
+    def tend(self, now: float) -> None:  # noqa: B027  most need none
+        """Called twice a second, by a helper: for what no word may wait for."""
+
     @property
     def is_silent(self) -> bool:
         return self.patience is not None and time.monotonic() - self.heard > self.patience
@@ -287,7 +290,10 @@ class Scribe:
 
     def _beat(self, own: _OfProcess) -> None:
         try:
-            beat([source for source in list(own.sources) if source.ready])
+            living = [source for source in list(own.sources) if source.ready]
+            beat(living)
+            for source in living:
+                source.tend(time.monotonic())
         except Exception as error:
             logger.debug("The signs of life could not be given.", exc_info=error)
         finally:

@@ -15,19 +15,24 @@ from django.conf import settings
 TIMEOUT = 60
 
 
+def setting(name: str) -> str:
+    """``EXAMPLE_AI_…`` as the settings have it; empty where they have none."""
+    return str(getattr(settings, f"EXAMPLE_AI_{name}", ""))
+
+
 def deltas(question: str) -> Iterator[tuple[str, str]]:
     """``("text" or "reasoning", piece)`` as they come. Raises OSError, ValueError."""
     body = {
-        "model": settings.EXAMPLE_AI_MODEL,
+        "model": setting("MODEL"),
         "messages": [{"role": "user", "content": question}],
         "stream": True,
     }
     request = urllib.request.Request(
-        settings.EXAMPLE_AI_URL.rstrip("/") + "/chat/completions",
+        setting("URL").rstrip("/") + "/chat/completions",
         data=json.dumps(body).encode(),
         headers={
             "Content-Type": "application/json",
-            "Authorization": f"Bearer {settings.EXAMPLE_AI_KEY}",
+            "Authorization": f"Bearer {setting('KEY')}",
         },
     )
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:

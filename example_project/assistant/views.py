@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from django_live.features.token_streams import reserve
 from django_live.models import Answer
+from example_project.assistant import model
 from example_project.assistant.writing import begin_in_thread
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ LONGEST = 200
 @login_required
 def page(request: HttpRequest) -> HttpResponse:
     answers = Answer.objects.filter(owner=str(request.user.pk)).order_by("-pk")[:SHOWN]
-    context = {"answers": answers, "is_toy": not settings.EXAMPLE_AI_URL, "longest": LONGEST}
-    return render(request, "assistant/page.html", {**context, "model": settings.EXAMPLE_AI_MODEL})
+    context = {"answers": answers, "is_toy": not model.setting("URL"), "longest": LONGEST}
+    return render(request, "assistant/page.html", {**context, "model": model.setting("MODEL")})
 
 
 @require_POST

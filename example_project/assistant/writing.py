@@ -7,7 +7,6 @@ import random
 import time
 from threading import Thread
 
-from django.conf import settings
 from django.db import connections
 from django.utils.translation import gettext as _
 
@@ -24,7 +23,7 @@ PAUSE = 0.04
 def write(answer: str, question: str) -> None:
     """The same in a thread, a task or a command. A viewer who stops it ends the ``with`` early."""
     with TokenStream(id=answer) as stream:
-        if settings.EXAMPLE_AI_URL:
+        if model.setting("URL"):
             _ask_model(stream, question)
         else:
             _play_dice(stream, question)

@@ -96,7 +96,6 @@ def test_an_answer_whose_worker_died_is_lost_and_kept(log: EventLog, ann: User) 
         assert AnswerTopic(id=stream.id).can_subscribe(Viewer(user=ann))
         stream._report.ready = True
         stream._report._put_by = 0  # it is about to learn that the row is not its own any more
-        scribe.wake(stream._report)
         until(lambda: stream.is_stopped)
     assert find_answer(stream.id).state == "lost"  # type: ignore[union-attr]
     assert folded_log(stream.topic)[0].state == "lost"

@@ -300,7 +300,6 @@ class TestADeadWriter:
             # It was only asleep: its row is not its own any more, and it hears of it.
             stream._report.ready = True
             stream._report._put_by = 0
-            scribe.wake(stream._report)
             until(lambda: stream.is_stopped)
         assert row(stream).state == "lost"
 
@@ -321,7 +320,7 @@ class TestFaults:
     ) -> None:
         from django_live.features.token_streams import report
 
-        monkeypatch.setattr(report, "SAVE_AGAIN", 0.05)
+        monkeypatch.setattr(report, "AGAIN", 0.05)
         monkeypatch.setattr(streams, "LAST_WORD", 0.1)
 
         def away(*args: Any) -> bool:

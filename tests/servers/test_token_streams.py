@@ -100,7 +100,7 @@ def lines_of(reader: SSEReader, until: Callable[[Any], bool]) -> list[Any]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         frame = reader.wait_for(lambda frame: bool(frame.data), PATIENCE)
-        found.append("[DONE]" if frame.data == "[DONE]" else json.loads(frame.data))
+        found.append("[DONE]" if frame.data == "[DONE]" else frame.json())
         if until(found[-1]):
             return found
     raise AssertionError(f"it does not come: {found[-3:]}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import F
 from django.dispatch import Signal
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
 
 from ...core.events import encode_data
 from ...core.hooks import in_thread, store_threads
@@ -138,7 +138,7 @@ def end_of_dead(answer: Answer) -> None:
     if not is_whole and len(answer.text) > len(folding.text):
         folding.text, folding.reasoning = answer.text, answer.reasoning
     if not folding.is_over:
-        folding.state, folding.error = "lost", _("The worker that wrote this is gone.")
+        folding.state, folding.error = "lost", gettext("The worker that wrote this is gone.")
     if save(answer.key, folding):
         tell_end(topic, folding)
 

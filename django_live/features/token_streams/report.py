@@ -2,24 +2,27 @@
 
 Must keep true: the first word leaves at once, later ones every 40 milliseconds or as soon as there is a
 kilobyte; what is tried again is the same as before; the row is written before its viewers hear of the
-end, unless the database is away.
+end, unless the database is away; words wait for no row.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from ...conf import live_settings
+from ...core.publishing import publish_many
 from ..liveness import Access, claim, end_claim
 from ..scribe import GIVE_UP, LATEST, Source, scribe
 from . import answers
 from .answers import logger
-from .folding import OVER, Folding
+from .folding import Folding
 from .topics import AnswerTopic
 
 EVERY = 0.04
@@ -30,7 +33,8 @@ LARGEST = 16_384
 """Characters in one event."""
 PUT_BY = 10.0
 """Seconds after which what was said is put into the row, too."""
-SAVE_AGAIN = 2.0
+AGAIN = 2.0
+"""Seconds after which an end is tried again that could not be saved or told."""
 
 
 class Report(Source):
@@ -53,8 +57,10 @@ class Report(Source):
         self._waiting: list[tuple[str, Any]] = [("begin", {})]
         self._size = 0
         self._leaving: list[dict[str, Any]] = []
-        self._put_by = time.monotonic()
-        self._is_saved = False
+        self._last: list[dict[str, Any]] = []
+        """The end, until it is told."""
+        # Those that begin together are not put by together.
+        self._put_by = time.monotonic() - random.uniform(0, PUT_BY / 2)
         self._has_ended = False
         self._has_said = False
 
@@ -118,48 +124,71 @@ class Report(Source):
             return ()
         if not self._leaving:
             self._leaving = self._words()
-        if self.said.is_over or now - self._put_by > PUT_BY:
-            self._save(now)
         return self._leaving
 
     def _words(self) -> list[dict[str, Any]]:
+        """What waits, as events. The end is kept back until the row is written."""
+        items = []
         with self.lock:
             waiting, self._waiting, self._size = self._waiting, [], 0
-        topic, items = self.topic, []
-        for type, data in waiting:
-            pieces = _pieces("".join(data)) if isinstance(data, list) else [data]
-            for piece in pieces:
-                words = {"t": self.said.token, "n": self.said.n + 1, **piece}
-                self.said.take(type, words)
-                key = f"{words['t']}.{words['n']}"
-                items.append({"topic": topic, "type": type, "data": words, "idempotency_key": key})
-        return items
-
-    def _save(self, now: float) -> None:
-        self._put_by = now
-        try:
-            is_mine = answers.save(self.id, self.said)
-        except Exception as error:
-            logger.warning("The answer %s cannot be saved just now (%s).", self.id, error)
-            return
+            for type, data in waiting:
+                pieces = _pieces("".join(data)) if isinstance(data, list) else [data]
+                for piece in pieces:
+                    words = {"t": self.said.token, "n": self.said.n + 1, **piece}
+                    self.said.take(type, words)
+                    key = f"{words['t']}.{words['n']}"
+                    items.append(
+                        {"topic": self.topic, "type": type, "data": words, "idempotency_key": key}
+                    )
         if self.said.is_over:
-            self._is_saved = True
-        elif not is_mine:
-            self.superseded()
+            self._last = [items.pop()]
+        return items
 
     def published(self, items: Sequence[dict[str, Any]]) -> bool:
         self._leaving = []
         if self._waiting and self.due == LATEST:  # what came while these left
             scribe.wake(self, EVERY)
-        return self.said.state in OVER or self.stopped == "superseded"
+        return self.said.is_over or self.stopped == "superseded"
+
+    def tend(self, now: float) -> None:
+        if now - self._put_by > PUT_BY and not self.said.is_over:
+            self._put_by = now
+            with self.lock:
+                so_far = replace(self.said, parts=[dict(part) for part in self.said.parts])
+            if not answers.save(self.id, so_far):
+                self.superseded()
 
     def settle(self) -> None:
-        end_claim(self.id, self.claim)
         until = time.monotonic() + GIVE_UP
-        while not self._is_saved and self.stopped != "superseded" and time.monotonic() < until:
-            self._save(time.monotonic())
-            if not self._is_saved:
-                time.sleep(SAVE_AGAIN)
+        is_saved = False
+        while self.stopped != "superseded" and (self._last or not is_saved):
+            is_saved = is_saved or self._save()
+            self._tell_end()
+            if time.monotonic() > until:
+                logger.error("The end of the answer %s could not be saved and told.", self.id)
+                break
+            if self._last or not is_saved:
+                time.sleep(AGAIN)
+        end_claim(self.id, self.claim)
+
+    def _save(self) -> bool:
+        """Write the row; False: it has to be tried again."""
+        try:
+            if not answers.save(self.id, self.said):
+                self._last = []  # whoever has the row has told its end
+        except Exception as error:
+            logger.warning("The answer %s cannot be saved just now (%s).", self.id, error)
+            return False
+        return True
+
+    def _tell_end(self) -> None:
+        try:
+            if self._last:
+                publish_many(self._last, on_commit=False)
+        except Exception as error:
+            logger.warning("The end of the answer %s cannot be told just now (%s).", self.id, error)
+        else:
+            self._last = []
 
     def cancel(self) -> None:
         """Its viewers hear of it now, whatever its writer is about."""
