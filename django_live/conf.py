@@ -89,6 +89,11 @@ class LiveSettings:
     """Messages that they may send at once before ``MESSAGE_RATE`` holds it back."""
     CALL_TIMEOUT: float = 10.0
     """How long ``on_message`` may take before the sender is told that it did not end."""
+    JOB_LEASE: float = 10.0
+    """How long a job or a token stream may give no sign of life before its viewers are told: a job is
+    stalled then, a stream has ended. Signs are given twice a second."""
+    JOB_KEEP: float = 86_400.0
+    """How long what is known of a job is kept after its last word."""
     ADMISSION: int = 32
     """Streams that may be opening at the same time in one process; more wait their turn."""
     CLOCK_SKEW: float = 0.5
@@ -131,6 +136,8 @@ INTERVALS = frozenset(
         "RECHECK",
         "CALL_TIMEOUT",
         "TICKET_LIFETIME",
+        "JOB_LEASE",
+        "JOB_KEEP",
     }
 )
 """Times after which something is done again: 0 would keep a processor busy."""

@@ -224,6 +224,49 @@ class Lease(models.Model):
         return f"{self.name} {self.holder} {self.token}"
 
 
+class Answer(models.Model):
+    """What a token stream said, once it has ended; until then as much of it as was put by.
+
+    Its rules are in ``features/token_streams/``; nothing but its writer changes it.
+    """
+
+    key = models.CharField(_("id"), max_length=64, unique=True)
+    namespace = models.CharField(_("namespace"), max_length=200, blank=True, default="")
+    owner = models.CharField(
+        _("owner"),
+        max_length=200,
+        blank=True,
+        default="",
+        db_index=True,
+        help_text=_("Primary key of the user."),
+    )
+    permission = models.CharField(_("permission"), max_length=200, blank=True, default="")
+    title = models.CharField(_("title"), max_length=200, blank=True, default="")
+    state = models.CharField(_("state"), max_length=10, default="waiting")
+    token = models.BigIntegerField(
+        _("fencing token"), default=0, help_text=_("Of whoever may write it.")
+    )
+    attempt = models.IntegerField(_("attempt"), default=0)
+    text = models.TextField(_("text"), blank=True, default="")
+    reasoning = models.TextField(_("reasoning"), blank=True, default="")
+    parts = models.TextField(_("parts"), blank=True, default="[]")
+    error = models.CharField(_("error"), max_length=500, blank=True, default="")
+    created = models.FloatField(_("created"))
+    updated = models.FloatField(_("updated"))
+
+    class Meta:
+        verbose_name = _("answer")
+        verbose_name_plural = _("answers")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.title or self.key
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("waiting", "running")
+
+
 # -- no tables: what the admin's pages hang on -------------------------------------------------------
 # Proxies, so that they have permissions and places in the admin. What they show is asked of the
 # processes; nobody writes or reads such rows. (An unmanaged model would break `dumpdata`.)

@@ -11,6 +11,8 @@ from .transports.polling import poll
 from .transports.sse import events
 from .transports.uplink import uplink
 from .transports.websocket import websocket
+from .views.answers import answer, openai, ui
+from .views.progress import job, jobs
 
 app_name = "django_live"
 
@@ -21,6 +23,11 @@ urlpatterns = [
     path("tickets/", tickets, name="tickets"),
     path("ws/", websocket, name="websocket"),
     path("metrics/", metrics, name="metrics"),
+    path("progress/", jobs, name="jobs"),
+    path("progress/<slug:id>/", job, name="job"),
+    path("answers/<slug:id>/", answer, name="answer"),
+    path("answers/<slug:id>/openai/", openai, name="answer-openai"),
+    path("answers/<slug:id>/ui/", ui, name="answer-ui"),
     path("health/", health, name="health"),
     path("health/alive/", alive, name="alive"),
 ]

@@ -11,6 +11,8 @@ EXAMPLE_SQLITE          path of the SQLite file
 EXAMPLE_DATABASE_NAME   name of a PostgreSQL database to use instead of SQLite, with
                         EXAMPLE_DATABASE_USER, _PASSWORD, _HOST and _PORT
 EXAMPLE_REDIS_URL       a Redis that holds the events and tells the processes of one another
+EXAMPLE_AI_URL          an OpenAI-compatible endpoint for the assistant, with EXAMPLE_AI_MODEL
+                        and EXAMPLE_AI_KEY; without one a toy answers
 EXAMPLE_PROCESS         a name for this process, which its pages show
 ======================  =================================================================
 """
@@ -45,6 +47,8 @@ INSTALLED_APPS = [
     "django_live",
     "example_project.orders",
     "example_project.transports",
+    "example_project.imports",
+    "example_project.assistant",
 ]
 
 MIDDLEWARE = [
@@ -115,6 +119,10 @@ if redis_url := os.environ.get("EXAMPLE_REDIS_URL"):
             "CONFIG": {"hosts": [redis_url]},
         },
     }
+
+EXAMPLE_AI_URL = os.environ.get("EXAMPLE_AI_URL", "")
+EXAMPLE_AI_MODEL = os.environ.get("EXAMPLE_AI_MODEL", "default")
+EXAMPLE_AI_KEY = os.environ.get("EXAMPLE_AI_KEY", "")
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

@@ -28,6 +28,8 @@ class Dialect(Protocol):
     """How one client convention frames what is said to it."""
 
     name: str
+    """What frames are kept by, for the next connection that speaks it. Empty: this is one connection's
+    own, and gets each event once, in order."""
 
     def event(self, topic: Topic, event: Event) -> bytes:
         """An event's frame without its end, so that it is encoded once for everybody."""
@@ -92,6 +94,8 @@ class FramedEvent:
 
     def frame(self, dialect: Dialect) -> bytes:
         """The frame without its end."""
+        if not dialect.name:
+            return dialect.event(self.topic, self.event)
         frame = self._frames.get(dialect.name)
         if frame is None:
             frame = self._frames[dialect.name] = dialect.event(self.topic, self.event)
@@ -99,6 +103,8 @@ class FramedEvent:
 
     def shared_frame(self, dialect: Dialect, known: bool) -> bytes:
         """The whole frame, the same for every connection that has no other topic."""
+        if not dialect.name:
+            return self.frame(dialect) + dialect.end(self.place(known))
         frame = self._shared_frames[known].get(dialect.name)
         if frame is None:
             frame = self.frame(dialect) + dialect.end(self.place(known))

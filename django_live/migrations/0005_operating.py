@@ -3,7 +3,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("django_live", "0003_pending_changes"),
+        ("django_live", "0004_answers"),
     ]
 
     operations = [

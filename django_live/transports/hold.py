@@ -152,7 +152,7 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
     live = runtime()
     connection = await live.open(
         sink,
-        SSE,
+        plan.dialect,
         plan.viewer,
         plan.requests,
         decided=plan.decided,
@@ -160,8 +160,12 @@ async def open_stream(sink: Any, plan: Plan) -> Connection:
         peer=plan.peer,
     )
     if plan.refusals and not connection.closed:
-        frames = (SSE.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals)
+        frames = (
+            plan.dialect.error(r.topic, r.code, r.as_json()["message"]) for r in plan.refusals
+        )
         connection.notify(b"".join(frames))
+    if plan.on_open is not None:
+        plan.on_open(connection)
     return connection
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import ceil
@@ -21,14 +21,16 @@ from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..core import hooks
-from ..core.connections import NOBODY, Peer
+from ..core.connections import NOBODY, Connection, Peer
 from ..core.counting import tally
 from ..core.events import Cursor, Place
+from ..core.feeds import Dialect
 from ..core.runtime import check_setup
 from ..core.subscribing import Request
 from ..core.topics import Viewer, registry, visible_from_timestamp
 from ..exceptions import InvalidTopic, MalformedCursor, UnknownTopic
 from . import authentication, limits, origins
+from .frames import SSE
 
 logger = logging.getLogger("django_live.requests")
 
@@ -86,6 +88,9 @@ class Plan:
     peer: Peer = NOBODY
     place: limits.Place | None = None
     """Among the connections of this process, for one that stays open."""
+    dialect: Dialect = SSE
+    on_open: Callable[[Connection], None] | None = None
+    """Called with the connection once it is open."""
 
 
 class Refused(Exception):

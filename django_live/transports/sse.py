@@ -40,6 +40,11 @@ def events(request: HttpRequest) -> HttpResponseBase:
         return refusal_response(refused)
     if any(asked.place is not None for asked in plan.requests):
         tally.count("reconnects")
+    return stream_response(request, plan)
+
+
+def stream_response(request: ASGIRequest, plan: Plan) -> StreamingHttpResponse:
+    """The answer to a request that is given a stream: held by the wrapper, or streaming by itself."""
     slot: Slot | None = request.scope.get(SCOPE_KEY)
     response = StreamingHttpResponse(_stream(slot, plan), content_type=SSE.content_type)
     response["Cache-Control"] = "no-store, no-transform, private"
