@@ -91,6 +91,8 @@ class LiveSettings:
     """How long ``on_message`` may take before the sender is told that it did not end."""
     ADMISSION: int = 32
     """Streams that may be opening at the same time in one process; more wait their turn."""
+    PRESENCE_LEASE: float = 15.0
+    """Within this time the members of a process that was killed are gone."""
     CLOCK_SKEW: float = 0.5
     """How far the clocks of the hosts may differ; a page's position is taken this much earlier."""
     NUMBERING_WAIT: float = 1.0
@@ -127,6 +129,7 @@ INTERVALS = frozenset(
         "RECHECK",
         "CALL_TIMEOUT",
         "TICKET_LIFETIME",
+        "PRESENCE_LEASE",
     }
 )
 """Times after which something is done again: 0 would keep a processor busy."""

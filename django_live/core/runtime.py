@@ -68,11 +68,11 @@ class Runtime:
         """The process was told to stop for a second time."""
         for task in self.bus.start():
             self._keep(task)
-        self.spawn(self._every(COMMANDS_CHECK, "look at the heads", self._check_heads))
-        self.spawn(self._every(BEAT, "beat", self._beat))
-        self.spawn(self._every(settings.SWEEP, "sweep the outbox", self._sweep))
-        self.spawn(self._every(settings.TRIM, "trim the log", self._tidy))
-        self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
+        self.spawn(self.every(COMMANDS_CHECK, "look at the heads", self._check_heads))
+        self.spawn(self.every(BEAT, "beat", self._beat))
+        self.spawn(self.every(settings.SWEEP, "sweep the outbox", self._sweep))
+        self.spawn(self.every(settings.TRIM, "trim the log", self._tidy))
+        self.spawn(self.every(settings.RECHECK, "ask permissions again", self._recheck))
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------
@@ -129,6 +129,10 @@ class Runtime:
         for subscription in subscriptions:
             if subscription.state == Subscription.ENDED:
                 continue
+            topic, connection = subscription.feed.topic, subscription.connection
+            for attendant in topic.attendants:
+                attendant.arrived(topic, connection.viewer, connection.id)
+            subscription.attended = True
             if not subscription.feed.topic.has_hooks():  # most topics: no task, no thread
                 continue
             subscription.announcement = self.spawn(self._announce(subscription))
@@ -144,6 +148,10 @@ class Runtime:
 
     def _farewell(self, subscription: Subscription) -> None:
         """Call the topic's ``on_unsubscribe`` for a subscription that was announced."""
+        if subscription.attended:
+            topic, connection = subscription.feed.topic, subscription.connection
+            for attendant in topic.attendants:
+                attendant.departed(topic, connection.viewer, connection.id)
         if subscription.announcement is not None:
             self.spawn(self._say_farewell(subscription, subscription.announcement))
 
@@ -248,8 +256,9 @@ class Runtime:
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
 
-    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Repeat some work; a fault is logged when it begins and when it is over."""
+    async def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Repeat some work until the loop ends; a fault is logged when it begins and when it is over.
+        For ``spawn()``: a feature's work that is done once per process hangs on this."""
         failing = False
         while True:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
