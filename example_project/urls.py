@@ -10,6 +10,8 @@ from example_project.orders.views import DemoLoginView
 urlpatterns = [
     path("", include("example_project.orders.urls")),
     path("transports/", include("example_project.transports.urls")),
+    path("people/", include("example_project.people.urls")),
+    path("notifications/", include("django_live.notifications.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("live/", include("django_live.urls")),

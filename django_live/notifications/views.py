@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from ..transports.requests import namespace_of
 from .content import is_safe
-from .inbox import mark_read, unread_count
+from .inbox import inbox_of, mark_read, unread_count
 from .kinds import choices, prefer, preferences_of
 from .models import Notification
 
@@ -40,6 +40,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
         "notifications": found[:ON_A_PAGE],
         "older": found[ON_A_PAGE - 1].pk if len(found) > ON_A_PAGE else None,
         "unread": unread_count(request.user),
+        "inbox": inbox_of(request.user.pk, namespace_of(request)),
     }
     return render(request, "django_live/notifications/list.html", shown)
 
