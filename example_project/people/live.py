@@ -20,7 +20,7 @@ class CounterTopic(Topic):
     """Everybody who is signed in may come to the counter, and is seen there."""
 
     pattern = "counter"
-    presence = Presence()
+    presence = Presence(grace=6)
 
     def can_subscribe(self, viewer: Viewer) -> bool:
         return bool(viewer.user.is_authenticated)

@@ -37,7 +37,11 @@ function liveNotifications(live: Live): CustomElementConstructor {
       bell.setAttribute("aria-expanded", "false");
       bell.setAttribute("aria-haspopup", "dialog");
       bell.onclick = (event) => this.clicked(event);
-      bell.onkeydown = (event) => event.key === " " && (event.preventDefault(), this.toggle());
+      bell.onkeydown = (event) => {
+        if (event.key !== " ") return;
+        event.preventDefault();
+        this.toggle();
+      };
       panel.setAttribute("role", "dialog");
       panel.setAttribute("aria-labelledby", "live-panel-title");
       panel.onsubmit = (event) => this.submitted(event);
