@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.sites import Site, serving
+from tests.browser.sites import PATIENCE, Site, serving
 from tests.support.browsers import Expect, NewContext
 from tests.support.requirements import requires
 
@@ -47,6 +47,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(autouse=True)
+def patient(expect: Expect) -> Iterator[None]:
+    expect.set_options(timeout=PATIENCE)
+    yield
+    expect.set_options(timeout=None)
+
+
+@pytest.fixture(autouse=True)
 def nothing_told(shop: Site) -> None:
     shop.run(CLEAN)
 
@@ -75,7 +82,7 @@ def test_people_come_and_go_once_over_tabs_and_reloads(
     assert anna.evaluate("window.heard") == ["+Bert Hagemann"]
 
     bert.context.close()
-    expect(anna.locator(".live-presence-name")).to_have_text(["Anna Lindqvist"], timeout=30_000)
+    expect(anna.locator(".live-presence-name")).to_have_text(["Anna Lindqvist"])
     assert anna.evaluate("window.heard") == ["+Bert Hagemann", "-Bert Hagemann"]
     assert anna.evaluate("window.sameDocument") is True
 
@@ -99,21 +106,21 @@ def test_a_saved_order_rings_its_customers_bell_in_every_tab(
     number = shop.run(SHIPPED)
     for page in (first, phone):
         expect(page.locator("[data-live-badge]")).to_have_text("1")
-        expect(page.locator(".live-toast")).to_contain_text(f"Order {number} is on its way")
+        expect(page.locator(".live-notification-toast")).to_contain_text(f"Order {number} is on its way")
     assert bert.locator("[data-live-badge]").is_hidden()
 
     first.locator("[data-live-bell]").click()
-    expect(first.locator(".live-item")).to_contain_text(f"Order {number} is on its way")
+    expect(first.locator(".live-notification-item")).to_contain_text(f"Order {number} is on its way")
     shop.run(NOTE.format(user="anna", title="Another", body="", url=""))
-    expect(first.locator(".live-item")).to_have_count(2)
+    expect(first.locator(".live-notification-item")).to_have_count(2)
     expect(phone.locator("[data-live-badge]")).to_have_text("2")
 
-    first.locator(".live-item", has_text="Another").get_by_role("button").click()
+    first.locator(".live-notification-item", has_text="Another").get_by_role("button").click()
     expect(phone.locator("[data-live-badge]")).to_have_text("1")
     first.get_by_role("button", name="Mark all as read").click()
     for page in (first, phone):
         expect(page.locator("[data-live-badge]")).to_be_hidden()
-    expect(first.locator(".live-item[data-unread]")).to_have_count(0)
+    expect(first.locator(".live-notification-item[data-unread]")).to_have_count(0)
     assert first.evaluate("window.sameDocument") is True
 
 
@@ -126,14 +133,14 @@ def test_the_bell_is_used_with_the_keyboard(
     expect(bell).to_have_attribute("aria-label", "Notifications, 1 unread")
     bell.focus()
     anna.keyboard.press("Space")
-    expect(anna.locator("#live-panel-title")).to_be_focused()
+    expect(anna.locator("#live-bell-panel-title")).to_be_focused()
     expect(bell).to_have_attribute("aria-expanded", "true")
     anna.keyboard.press("Escape")
     expect(anna.locator("[data-live-panel]")).to_be_hidden()
     expect(bell).to_be_focused()
     anna.keyboard.press("Enter")
     expect(anna.locator("[data-live-panel]")).to_be_visible()
-    anna.locator(".live-item a").focus()
+    anna.locator(".live-notification-item a").focus()
     anna.keyboard.press("Enter")
     anna.wait_for_url(f"{shop.url}/people/")
     expect(anna.locator("[data-live-badge]")).to_be_hidden()
@@ -145,11 +152,11 @@ def test_hostile_text_is_text_everywhere(
     anna = shop.visit(new_context, "anna", COUNTER)
     hostile = "<img src=x onerror=document.title='hacked'>"
     shop.run(NOTE.format(user="anna", title=hostile, body=hostile, url="javascript:alert(1)"))
-    toast = anna.locator(".live-toast")
+    toast = anna.locator(".live-notification-toast")
     expect(toast).to_contain_text(hostile)
     assert toast.locator("a, img").count() == 0
     anna.locator("[data-live-bell]").click()
-    item = anna.locator(".live-item")
+    item = anna.locator(".live-notification-item")
     expect(item).to_contain_text(hostile)
     assert item.locator("a, img").count() == 0
     assert anna.title() != "hacked"
@@ -160,15 +167,15 @@ def test_the_page_of_notifications_is_live_and_works_without_javascript(
 ) -> None:
     page = shop.visit(new_context, "anna", "/notifications/")
     shop.run(NOTE.format(user="anna", title="Fresh", body="", url=""))
-    expect(page.locator(".live-item")).to_contain_text("Fresh")
+    expect(page.locator(".live-notification-item")).to_contain_text("Fresh")
 
     plain = shop.visit(new_context, "anna", COUNTER, java_script_enabled=False)
     expect(plain.locator("[data-live-badge]")).to_have_text("1")
     plain.locator("[data-live-bell]").click()
     plain.wait_for_url(f"{shop.url}/notifications/")
     plain.get_by_role("button", name="Mark all as read").click()
-    expect(plain.locator(".live-item[data-unread]")).to_have_count(0)
-    expect(page.locator(".live-item[data-unread]")).to_have_count(0)
+    expect(plain.locator(".live-notification-item[data-unread]")).to_have_count(0)
+    expect(page.locator(".live-notification-item[data-unread]")).to_have_count(0)
 
 
 def test_more_than_a_hundred_are_not_counted(
@@ -178,4 +185,4 @@ def test_more_than_a_hundred_are_not_counted(
     anna = shop.visit(new_context, "anna", COUNTER)
     expect(anna.locator("[data-live-badge]")).to_have_text("99+")
     anna.locator("[data-live-bell]").click()
-    expect(anna.locator(".live-item")).to_have_count(10)
+    expect(anna.locator(".live-notification-item")).to_have_count(10)

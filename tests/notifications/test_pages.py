@@ -122,7 +122,7 @@ def test_opening_the_bell_costs_two_queries_however_many_there_are(
         page = browser.get("/notifications/latest/")
     own = [q["sql"] for q in queries if "live_notifications" in q["sql"]]
     assert len(own) <= 2
-    assert page.text.count('class="live-item"') == IN_THE_BELL
+    assert page.text.count('class="live-notification-item"') == IN_THE_BELL
 
 
 def test_the_bell_counts_with_one_query_and_says_no_more_than_99(ann: User) -> None:

@@ -43,7 +43,7 @@ function liveNotifications(live: Live): CustomElementConstructor {
         this.toggle();
       };
       panel.setAttribute("role", "dialog");
-      panel.setAttribute("aria-labelledby", "live-panel-title");
+      panel.setAttribute("aria-labelledby", "live-bell-panel-title");
       panel.onsubmit = (event) => this.submitted(event);
       document.addEventListener("keydown", this.onKey);
       document.addEventListener("pointerdown", this.onPointer);
@@ -88,7 +88,7 @@ function liveNotifications(live: Live): CustomElementConstructor {
       }
       this.refreshSoon();
       const place = this.querySelector<HTMLElement>("[data-live-toasts]");
-      const isWanted = this.hasAttribute("data-toasts") && !told.is_quiet && document.visibilityState === "visible";
+      const isWanted = this.hasAttribute("data-toasts") && !told.is_quiet && !this.isOpen && document.visibilityState === "visible";
       if (place && isWanted) showToast(place, told, this.dataset["follow"] ?? "", this.dataset["textClose"] ?? "Close");
       this.dispatchEvent(new CustomEvent("live:notified", { detail: told, bubbles: true }));
     }
@@ -125,8 +125,9 @@ function liveNotifications(live: Live): CustomElementConstructor {
       if (this.isOpen) return this.close(true);
       const panel = this.panel!;
       panel.hidden = false;
+      this.querySelector("[data-live-toasts]")?.replaceChildren(); // The list has them.
       this.bell?.setAttribute("aria-expanded", "true");
-      void this.refresh().then(() => panel.querySelector<HTMLElement>("#live-panel-title")?.focus());
+      void this.refresh().then(() => panel.querySelector<HTMLElement>("#live-bell-panel-title")?.focus());
     }
 
     private close(isFocused: boolean): void {
@@ -171,7 +172,7 @@ function liveNotifications(live: Live): CustomElementConstructor {
           if (!response.ok) throw new Error(String(response.status));
           this.count(((await response.json()) as Read).unread);
           await this.refresh();
-          this.panel?.querySelector<HTMLElement>("#live-panel-title")?.focus();
+          this.panel?.querySelector<HTMLElement>("#live-bell-panel-title")?.focus();
         })
         .catch(() => form.submit()); // As without this script: the browser says what is wrong.
     }
@@ -183,7 +184,7 @@ function placeOfFocus(panel: HTMLElement): string {
   const focused = document.activeElement;
   if (!focused || !panel.contains(focused)) return "";
   const item = focused.closest<HTMLElement>("[data-id]")?.dataset["id"];
-  return item ? `[data-id="${item}"] ${focused.localName}` : "#live-panel-title";
+  return item ? `[data-id="${item}"] ${focused.localName}` : "#live-bell-panel-title";
 }
 
 defineElements({ "live-notifications": liveNotifications });

@@ -19,12 +19,12 @@ export function showToast(place: HTMLElement, told: Told, follow: string, close:
   for (const old of place.querySelectorAll(`[data-id="${told.id}"]`)) old.remove();
   while (place.childElementCount >= MOST) place.firstElementChild!.remove();
   const toast = document.createElement("div");
-  toast.className = "live-toast";
+  toast.className = "live-notification-toast";
   toast.dataset["id"] = String(told.id);
   const text = document.createElement("div");
-  text.className = "live-toast-text";
+  text.className = "live-notification-toast-text";
   const title = document.createElement(told.url ? "a" : "strong");
-  title.className = "live-toast-title";
+  title.className = "live-notification-toast-title";
   title.textContent = told.title;
   if (title instanceof HTMLAnchorElement) title.href = `${follow}${told.id}/`;
   text.append(title);
@@ -35,7 +35,7 @@ export function showToast(place: HTMLElement, told: Told, follow: string, close:
   }
   const button = document.createElement("button");
   button.type = "button";
-  button.className = "live-toast-close";
+  button.className = "live-notification-toast-close";
   button.setAttribute("aria-label", close);
   button.textContent = "\u00d7";
   button.addEventListener("click", () => toast.remove());
