@@ -91,6 +91,8 @@ class LiveSettings:
     """How long ``on_message`` may take before the sender is told that it did not end."""
     ADMISSION: int = 32
     """Streams that may be opening at the same time in one process; more wait their turn."""
+    NOTIFICATIONS_HQ: bool = False
+    """Whether the notifications of django-notifications-hq go live."""
     PRESENCE_LEASE: float = 15.0
     """Within this time the members of a process that was killed are gone."""
     CLOCK_SKEW: float = 0.5

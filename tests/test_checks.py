@@ -327,3 +327,13 @@ def test_sessions_in_cookies(settings: Any) -> None:
     assert checks.check_sessions(None) == []
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     assert [message.id for message in checks.check_sessions(None)] == ["django_live.W012"]
+
+
+@override_settings(DJANGO_LIVE={"NOTIFICATIONS_HQ": True})
+def test_w020_notifications_of_a_package_that_is_not_installed() -> None:
+    (found,) = checks.check_notifications_hq(None)
+    assert found.id == "django_live.W020"
+    assert "'notifications'" in str(found.hint)
+    assert "django_live.notifications" not in str(found.hint)
+    with override_settings(DJANGO_LIVE={}):
+        assert checks.check_notifications_hq(None) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -16,3 +16,7 @@ class NotificationsConfig(AppConfig):
         from . import mail
 
         mail.listen_to_sweeps()
+        if apps.is_installed("notifications"):
+            from ..integrations import notifications_hq
+
+            notifications_hq.listen()

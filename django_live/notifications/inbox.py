@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db import router, transaction
@@ -35,12 +35,24 @@ def mark_read(user: Any, ids: Collection[int] | None = None, *, namespace: str =
         rows = Notification.objects.using(using).filter(recipient_id=user.pk, read_at=None)
         if ids is not None:
             rows = rows.filter(pk__in=ids)
+        for work in _when_read:
+            work(rows)
         count = rows.update(read_at=timezone.now(), open_group=None)
         if count:
             left = 0 if ids is None else unread_count(user)
             told = {"ids": None if ids is None else sorted(ids), "unread": left}
             publish(inbox_of(user.pk, namespace), "read", told, using=using)
     return int(count)
+
+
+_when_read: list[Callable[[Any], None]] = []
+
+
+def when_read(work: Callable[[Any], None]) -> None:
+    """Have ``work(rows)`` called with the queryset of notifications that are going to be read, in the
+    same transaction."""
+    if work not in _when_read:
+        _when_read.append(work)
 
 
 def inbox_of(user_id: Any, namespace: str = "") -> InboxTopic:

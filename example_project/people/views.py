@@ -33,9 +33,9 @@ def send_note(request: HttpRequest) -> HttpResponse:
     text = request.POST.get("text", "").strip()
     username = request.POST.get("to", "")
     if text:
-        sender = request.user.get_full_name() or request.user.get_username()
-        title = _("%(name)s says") % {"name": sender}
+        sender = User.objects.get(pk=request.user.pk)
+        title = _("%(name)s says") % {"name": sender.get_full_name() or sender.get_username()}
         recipients = User.objects.filter(username=username) if username else EVERYBODY
-        notify(recipients, title, body=text, kind="note", actor=request.user)
+        notify(recipients, title, body=text, kind="note", actor=sender)
         messages.success(request, _("Your note was sent."))
     return redirect("people:counter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
@@ -48,9 +49,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def patient(expect: Expect) -> Iterator[None]:
-    expect.set_options(timeout=PATIENCE)
+    options: Any = expect
+    options.set_options(timeout=PATIENCE)
     yield
-    expect.set_options(timeout=None)
+    options.set_options(timeout=None)
 
 
 @pytest.fixture(autouse=True)
@@ -106,11 +108,15 @@ def test_a_saved_order_rings_its_customers_bell_in_every_tab(
     number = shop.run(SHIPPED)
     for page in (first, phone):
         expect(page.locator("[data-live-badge]")).to_have_text("1")
-        expect(page.locator(".live-notification-toast")).to_contain_text(f"Order {number} is on its way")
+        expect(page.locator(".live-notification-toast")).to_contain_text(
+            f"Order {number} is on its way"
+        )
     assert bert.locator("[data-live-badge]").is_hidden()
 
     first.locator("[data-live-bell]").click()
-    expect(first.locator(".live-notification-item")).to_contain_text(f"Order {number} is on its way")
+    expect(first.locator(".live-notification-item")).to_contain_text(
+        f"Order {number} is on its way"
+    )
     shop.run(NOTE.format(user="anna", title="Another", body="", url=""))
     expect(first.locator(".live-notification-item")).to_have_count(2)
     expect(phone.locator("[data-live-badge]")).to_have_text("2")

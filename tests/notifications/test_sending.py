@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from django_live import publish_many
 from django_live.core.topics import Viewer, as_topic
 from django_live.notifications import (
     EVERYBODY,
@@ -300,16 +301,13 @@ def test_a_batch_that_fails_costs_only_itself(
     monkeypatch.setattr(
         "django_live.notifications.sending.batches", lambda *_: iter([[first], [second]])
     )
-    from django_live.notifications import sending
-
-    original = sending.publish_many
 
     def fail(items: list[Any], **options: Any) -> None:
         if items[0][0].user == str(first.pk):
             raise OSError("no log")
-        original(items, **options)
+        publish_many(items, **options)
 
-    monkeypatch.setattr(sending, "publish_many", fail)
+    monkeypatch.setattr("django_live.notifications.sending.publish_many", fail)
     with caplog.at_level(logging.ERROR):
         notify(EVERYBODY, "hello", kind="k")
     assert told() == {"second"}
