@@ -20,6 +20,7 @@ from common import ROOT, arguments, in_children, own_redis, report, seconds
 
 LISTENER = """
 import asyncio, os, sys, time, json
+from types import SimpleNamespace
 import django
 django.setup()
 from django_live.core.connections import Connection
@@ -42,10 +43,12 @@ async def main():
     for key in keys:
         sink = Sink()
         request = Request(inbox_of(key), None)
-        await live.open(sink, RecordDialect(), Viewer(user_id=str(key)), [request], decided=time.monotonic())
+        user = SimpleNamespace(pk=key, is_active=True)
+        viewer = Viewer(user_id=str(key), source=lambda viewer, user=user: user)
+        await live.open(sink, RecordDialect(), viewer, [request], decided=time.monotonic())
     LATE.clear()
     print("ready", flush=True)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 60
     while sum(b"notified" in data for _, data in LATE) < len(keys) and time.monotonic() < until:
         await asyncio.sleep(0.2)
     print(json.dumps([when for when, data in LATE if b"notified" in data]), flush=True)

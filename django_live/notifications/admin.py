@@ -23,7 +23,6 @@ class NotificationAdmin(NotificationModelAdmin):
     list_select_related = ("recipient",)
     search_fields = ("title", "body")
     raw_id_fields = ("recipient", "actor")
-    date_hierarchy = "created"
     show_full_result_count = False  # there may be millions
 
     def has_add_permission(self, request: HttpRequest) -> bool:

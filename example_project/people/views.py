@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -33,7 +33,7 @@ def send_note(request: HttpRequest) -> HttpResponse:
     text = request.POST.get("text", "").strip()
     username = request.POST.get("to", "")
     if text:
-        sender = User.objects.get(pk=request.user.pk)
+        sender = get_object_or_404(User, username=request.user.get_username())
         title = _("%(name)s says") % {"name": sender.get_full_name() or sender.get_username()}
         recipients = User.objects.filter(username=username) if username else EVERYBODY
         notify(recipients, title, body=text, kind="note", actor=sender)
