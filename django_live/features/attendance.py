@@ -119,13 +119,16 @@ class _Room:
         self.changed.add(member)
 
     def batch(self, process: str) -> Batch:
-        """What has to be written; it is no longer noted as changed."""
+        """What has to be written. Noted as changed is afterwards only who waits for the next time."""
         batch = Batch(self.topic, self.companion, self.presence.names)
-        batch.gone = self.ended
-        for member in self.changed:
+        batch.gone, self.ended = self.ended, set()
+        self.changed, changed = set(), self.changed
+        for member in changed:
             seat, key = self.seats.get(member), seat_key(process, member)
             if seat is None:
                 batch.gone.add(key)
+            elif seat.connections and seat.info is None:
+                self.changed.add(member)  # came a moment ago: the next time
             elif not seat.connections or seat.info is HIDDEN:
                 if not seat.connections:
                     del self.seats[member]
@@ -208,9 +211,8 @@ class Attendance:
         process = self.process or secrets.token_hex(4)
         batches = []
         for room in rooms:
-            batch = room.batch(process)
-            batches.append((room, batch, room.changed))
-            room.changed, room.ended = set(), set()
+            changed = set(room.changed)
+            batches.append((room, room.batch(process), changed))
         try:
             counting = await hooks.in_thread(
                 hooks.store_threads(), lambda: self._write(process, [b for _, b, _ in batches])

@@ -522,6 +522,27 @@ async def test_what_could_not_be_written_is_written_later(
     assert reader.members == {"2", "3"}
 
 
+async def test_who_comes_while_others_are_asked_for_is_written_the_next_time(
+    room: Topic, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = process.attendance._ask_who_they_are
+
+    async def slowly(rooms: Any) -> None:
+        await ask(rooms)
+        process.open("2", "b")
+
+    process.open("1", "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(process.attendance, "_ask_who_they_are", slowly)
+        await process.write()
+    assert await in_thread(lambda: ids(room)) == {"1"}
+    await process.write()
+    assert {m.info["name"] for m in (await in_thread(lambda: members_of(room))).members} == {
+        "user 1",
+        "user 2",
+    }
+
+
 async def test_a_topic_that_fails_to_show_a_member_costs_only_that(
     room: Topic, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
