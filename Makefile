@@ -140,9 +140,11 @@ format: $(DEV_READY) ## put the Python code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## measure publishing and changes (minutes; the machine should be idle)
+bench: $(DEV_READY) ## measure publishing, changes, presence and notifications (minutes; the machine should be idle)
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/changes.py
+	$(BIN)/python benchmarks/presence.py
+	$(BIN)/python benchmarks/notifications.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

@@ -71,7 +71,9 @@ class Notification(models.Model):
         verbose_name = _("notification")
         verbose_name_plural = _("notifications")
         indexes = [
-            models.Index(fields=["recipient", "-created", "-id"], name="live_notif_inbox"),
+            models.Index(
+                fields=["recipient", "on_site", "-created", "-id"], name="live_notif_inbox"
+            ),
             models.Index(fields=["recipient", "read_at", "on_site"], name="live_notif_unread"),
         ]
         constraints = [
