@@ -144,13 +144,18 @@ format: $(DEV_READY) ## put the Python code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## measure publishing, changes and the client (minutes; the machine should be idle)
+bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; the machine should be idle)
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/changes.py
 	$(BIN)/python benchmarks/client.py
 	$(BIN)/python benchmarks/client_fallback.py
 	$(BIN)/python benchmarks/survey.py
 	$(BIN)/python benchmarks/counting.py
+	$(BIN)/python benchmarks/progress.py
+	$(BIN)/python benchmarks/token_streams.py
+	$(BIN)/python benchmarks/presence.py
+	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/fanout/run.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

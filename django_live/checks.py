@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.management import get_commands
@@ -385,6 +385,27 @@ def check_sessions(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             "connections that were opened with the very same cookie, and no others.",
             hint="Use another SESSION_ENGINE; or call disconnect(user=…) when somebody logs out.",
             id="django_live.W012",
+        )
+    ]
+
+
+@register("django_live")
+def check_notifications_hq(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W022: the setting for django-notifications-hq, without the apps that it needs."""
+    if problems(getattr(settings, SETTING, {})) or not live_settings().NOTIFICATIONS_HQ:
+        return []
+    needed = ("django_live.notifications", "notifications")
+    missing = [name for name in needed if not apps.is_installed(name)]
+    if not missing:
+        return []
+    return [
+        Warning(
+            f"DJANGO_LIVE['NOTIFICATIONS_HQ'] is True, but {' and '.join(missing)} "
+            "cannot be found: nothing of it goes live.",
+            hint=f"Add {' and '.join(map(repr, missing))} to INSTALLED_APPS.",
+            id="django_live.W022",
         )
     ]
 

@@ -96,6 +96,10 @@ class LiveSettings:
     """How long what is known of a job is kept after its last word."""
     ADMISSION: int = 32
     """Streams that may be opening at the same time in one process; more wait their turn."""
+    NOTIFICATIONS_HQ: bool = False
+    """Whether the notifications of django-notifications-hq go live."""
+    PRESENCE_LEASE: float = 15.0
+    """Within this time the members of a process that was killed are gone."""
     CLOCK_SKEW: float = 0.5
     """How far the clocks of the hosts may differ; a page's position is taken this much earlier."""
     RELEASE: str = ""
@@ -138,6 +142,7 @@ INTERVALS = frozenset(
         "TICKET_LIFETIME",
         "JOB_LEASE",
         "JOB_KEEP",
+        "PRESENCE_LEASE",
     }
 )
 """Times after which something is done again: 0 would keep a processor busy."""

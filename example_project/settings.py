@@ -44,7 +44,9 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "example_project.people",  # before django_live, whose templates it replaces
     "django_live",
+    "django_live.notifications",
     "example_project.orders",
     "example_project.transports",
     "example_project.imports",

@@ -12,6 +12,8 @@ urlpatterns = [
     path("transports/", include("example_project.transports.urls")),
     path("import/", include("example_project.imports.urls")),
     path("assistant/", include("example_project.assistant.urls")),
+    path("people/", include("example_project.people.urls")),
+    path("notifications/", include("django_live.notifications.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("live/", include("django_live.urls")),

@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_live",
+    "django_live.notifications",
     "tests.testapp",
 ]
 if os.environ.get("LIVE_TEST_RUNSERVER") == "1":

@@ -342,3 +342,13 @@ def test_hosts_and_bounds(settings: Any) -> None:
     for name in ("TICKET_LIFETIME", "RECHECK", "STREAM_LIFETIME"):
         settings.DJANGO_LIVE = {name: 100_000}
         assert found() == ["django_live.W021"]
+
+
+@override_settings(DJANGO_LIVE={"NOTIFICATIONS_HQ": True})
+def test_w022_notifications_of_a_package_that_is_not_installed() -> None:
+    (found,) = checks.check_notifications_hq(None)
+    assert found.id == "django_live.W022"
+    assert "'notifications'" in str(found.hint)
+    assert "django_live.notifications" not in str(found.hint)
+    with override_settings(DJANGO_LIVE={}):
+        assert checks.check_notifications_hq(None) == []

@@ -18,6 +18,8 @@ const LARGEST = {
   "live-messages.js": 1_500,
   "live-progress.js": 2_500,
   "live-answer.js": 2_500,
+  "live-presence.js": 3_000,
+  "live-notifications.js": 4_000,
 };
 const client = new URL("../", import.meta.url);
 const serving = new URL("../django_live/static/django_live/", client);

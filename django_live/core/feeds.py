@@ -121,6 +121,7 @@ class Subscription:
 
     __slots__ = (
         "announcement",
+        "attended",
         "connection",
         "direct",
         "feed",
@@ -159,6 +160,8 @@ class Subscription:
         """Whether a new event may go straight to the socket when that is free."""
         self.announcement: asyncio.Task[None] | None = None
         """The call of the topic's ``on_subscribe``; its ``on_unsubscribe`` comes after it."""
+        self.attended = False
+        """Whether the topic's attendants were told that it has begun."""
         self.overflowed = False
         """Of topics without history: events were dropped, and the client has not been told."""
 

@@ -74,16 +74,16 @@ class Runtime:
         """The process was told to stop for a second time."""
         for task in self.bus.start():
             self._keep(task)
-        self.spawn(self._every(COMMANDS_CHECK, "look at the heads", self._check_heads))
-        self.spawn(self._every(BEAT, "beat", self._beat))
-        self.spawn(self._every(settings.SWEEP, "sweep the outbox", self._sweep))
-        self.spawn(self._every(settings.TRIM, "trim the log", self._tidy))
-        self.spawn(self._every(settings.RECHECK, "ask permissions again", self._recheck))
-        enrol = self._every(ENROL_EVERY, "enrol among the processes", self.witness.enrol, soon=True)
+        self.spawn(self.every(COMMANDS_CHECK, "look at the heads", self._check_heads))
+        self.spawn(self.every(BEAT, "beat", self._beat))
+        self.spawn(self.every(settings.SWEEP, "sweep the outbox", self._sweep))
+        self.spawn(self.every(settings.TRIM, "trim the log", self._tidy))
+        self.spawn(self.every(settings.RECHECK, "ask permissions again", self._recheck))
+        enrol = self.every(ENROL_EVERY, "enrol among the processes", self.witness.enrol, soon=True)
         self.spawn(enrol)
         for chore in chores.declared():
             work = partial(chore.work, self.hub, self.process)
-            self.spawn(self._every(chore.seconds, chore.name, work))
+            self.spawn(self.every(chore.seconds, chore.name, work))
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------
@@ -149,6 +149,10 @@ class Runtime:
         for subscription in subscriptions:
             if subscription.state == Subscription.ENDED:
                 continue
+            topic, connection = subscription.feed.topic, subscription.connection
+            for attendant in topic.attendants:
+                attendant.arrived(topic, connection.viewer, connection.id)
+            subscription.attended = True
             if not subscription.feed.topic.has_hooks():  # most topics: no task, no thread
                 continue
             subscription.announcement = self.spawn(self._announce(subscription))
@@ -164,6 +168,10 @@ class Runtime:
 
     def _farewell(self, subscription: Subscription) -> None:
         """Call the topic's ``on_unsubscribe`` for a subscription that was announced."""
+        if subscription.attended:
+            topic, connection = subscription.feed.topic, subscription.connection
+            for attendant in topic.attendants:
+                attendant.departed(topic, connection.viewer, connection.id)
         if subscription.announcement is not None:
             self.spawn(self._say_farewell(subscription, subscription.announcement))
 
@@ -271,7 +279,7 @@ class Runtime:
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
 
-    async def _every(
+    async def every(
         self,
         seconds: float,
         name: str,
@@ -279,8 +287,9 @@ class Runtime:
         *,
         soon: bool = False,
     ) -> None:
-        """Repeat some work, ``soon`` without waiting for the first time; a fault is logged when it
-        begins and when it is over."""
+        """Repeat some work until the loop ends, ``soon`` without waiting for the first time; a fault is
+        logged when it begins and when it is over. For ``spawn()``: a feature's work that is done once per
+        process hangs on this."""
         failing = False
         while True:
             await asyncio.sleep(0 if soon else seconds * random.uniform(0.9, 1.1))

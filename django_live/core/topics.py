@@ -181,6 +181,19 @@ class Message:
     """When the client says it sent a binary message, in seconds since 1970."""
 
 
+class Attendant:
+    """What a feature adds to a Topic class, as an attribute of it: it is told who subscribes.
+
+    Called in the event loop, for every subscription: it must neither wait nor raise.
+    """
+
+    def arrived(self, topic: Topic, viewer: Viewer, connection: str) -> None:
+        """A viewer's subscription became live. ``connection`` is its connection's id."""
+
+    def departed(self, topic: Topic, viewer: Viewer, connection: str) -> None:
+        """A subscription that had arrived has ended."""
+
+
 class Topic:
     """A name one publishes and subscribes to, with its rules. Subclass it in an app's ``live.py``.
 
@@ -202,12 +215,18 @@ class Topic:
     """True: events are rows in the caller's transaction first, whatever the store."""
 
     namespace: str = ""
+    attendants: tuple[Attendant, ...] = ()
+    """What features were added to the class, its bases' included."""
     _route: ClassVar[RoutePattern]
     _parts: ClassVar[Collection[str]] = ()
     """The names of the pattern's parts."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        inherited = {
+            name: one for base in reversed(cls.__mro__) for name, one in vars(base).items()
+        }
+        cls.attendants = tuple(one for one in inherited.values() if isinstance(one, Attendant))
         if "pattern" not in cls.__dict__:
             return
         cls._route = RoutePattern(cls.pattern, is_endpoint=True)

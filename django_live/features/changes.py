@@ -44,8 +44,9 @@ SHOWN = "_live_shown"
 
 
 @contextmanager
-def suppress(*changes: type[Changes[Any]]) -> Iterator[None]:
-    """Tell nothing of what the block does: of none of these classes, or of none at all.
+def suppress(*changes: type[Hearer[Any]]) -> Iterator[None]:
+    """Tell nothing of what the block does: of none of these classes (``Changes`` or rules of
+    notifications), or of no ``Changes`` at all.
 
     Holds for the block's own thread or task, and for what it awaits.
     """

@@ -144,7 +144,7 @@ async def test_a_fault_that_repeats_is_told_once_and_so_is_its_end(
         elif not works:
             raise LookupError("no")
 
-    live.spawn(live._every(0.001, "water the plants", work))
+    live.spawn(live.every(0.001, "water the plants", work))
     async with asyncio.timeout(10):
         await done.wait()
     messages = [record.getMessage() for record in caplog.records]

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 
 from django_live import History, Message, Rejected, Topic, Viewer, apublish, publish
 from django_live.features.changes import Changes
+from django_live.features.presence import Presence
 from tests.testapp.models import Document, Note, Order
 
 
@@ -208,3 +209,13 @@ class AsyncRoomTopic(Topic):
         if message.type == "hang":
             await asyncio.sleep(float(message.data))
         return message.type
+
+
+class HallTopic(Topic):
+    """Who is signed in may come, and is seen by those who are there."""
+
+    pattern = "halls/<slug:slug>"
+    presence = Presence(grace=1.5)
+
+    def can_subscribe(self, viewer: Viewer) -> bool:
+        return bool(viewer.user.is_authenticated)

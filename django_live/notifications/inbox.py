@@ -1,0 +1,60 @@
+"""What a user has been told: read, counted, marked as read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.db import router, transaction
+from django.utils import timezone
+
+from ..core.publishing import publish
+from .live import InboxTopic
+from .models import Notification
+
+MOST_COUNTED = 100
+"""Unread notifications that are counted; nobody cares how many more they are."""
+
+
+def unread_count(user: Any) -> int:
+    """How many notifications the user has not read, up to ``MOST_COUNTED``."""
+    return len(unread_of(user.pk))
+
+
+def unread_of(user_id: Any) -> list[int]:
+    """Their keys, in no order: one query, which reads ``MOST_COUNTED`` at most, however many there are.
+    (With an order PostgreSQL reads all that was ever told, from the end, to find a few unread ones.)"""
+    rows = Notification.objects.filter(recipient_id=user_id, read_at=None, on_site=True)
+    return list(rows.order_by().values_list("pk", flat=True)[:MOST_COUNTED])
+
+
+def mark_read(user: Any, ids: Collection[int] | None = None, *, namespace: str = "") -> int:
+    """Mark the user's notifications with these keys as read, or all of them; how many it were. All
+    their pages follow. ``namespace``: the tenant, where the site has any."""
+    using = router.db_for_write(Notification)
+    with transaction.atomic(using=using):
+        rows = Notification.objects.using(using).filter(recipient_id=user.pk, read_at=None)
+        if ids is not None:
+            rows = rows.filter(pk__in=ids)
+        for work in _when_read:
+            work(rows)
+        count = rows.update(read_at=timezone.now(), open_group=None)
+        if count:
+            left = 0 if ids is None else unread_count(user)
+            told = {"ids": None if ids is None else sorted(ids), "unread": left}
+            publish(inbox_of(user.pk, namespace), "read", told, using=using)
+    return int(count)
+
+
+_when_read: list[Callable[[Any], None]] = []
+
+
+def when_read(work: Callable[[Any], None]) -> None:
+    """Have ``work(rows)`` called with the queryset of notifications that are going to be read, in the
+    same transaction."""
+    if work not in _when_read:
+        _when_read.append(work)
+
+
+def inbox_of(user_id: Any, namespace: str = "") -> InboxTopic:
+    return InboxTopic(user=str(user_id), namespace=namespace)

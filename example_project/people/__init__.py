@@ -1,0 +1,1 @@
+"""People who hear of one another: who is at the counter, and notifications."""

@@ -1,0 +1,185 @@
+"""The pages and the bell, as a server answers: without JavaScript, to their owner only, in few queries."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.template import Context, Template
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone, translation
+
+from django_live.notifications import declare_kind, notify, unread_count
+from django_live.notifications.kinds import preferences_of
+from django_live.notifications.models import Notification
+from django_live.notifications.views import IN_THE_BELL, ON_A_PAGE
+
+
+@pytest.fixture
+def browser(ann: User, client: Client) -> Client:
+    client.force_login(ann)
+    return client
+
+
+def bell(user: object, **options: str) -> str:
+    request = RequestFactory().get("/")
+    request.user = user  # type: ignore[assignment]
+    given = " ".join(f"{name}={value}" for name, value in options.items())
+    template = Template(f"{{% load live_notifications %}}{{% live_notifications {given} %}}")
+    return template.render(Context({"request": request}))
+
+
+def fill(user: User, count: int, *, is_read: bool = False) -> None:
+    read_at = timezone.now() if is_read else None
+    rows = [
+        Notification(recipient=user, kind="k", title=f"number {n}", read_at=read_at)
+        for n in range(count)
+    ]
+    Notification.objects.bulk_create(rows, batch_size=200)
+
+
+def test_the_list_is_in_pages_the_newest_first(browser: Client, ann: User) -> None:
+    fill(ann, ON_A_PAGE + 3)
+    first = browser.get("/notifications/")
+    assert f"number {ON_A_PAGE + 2}" in first.text
+    assert "number 2<" not in first.text
+    older = first.context["older"]
+    second = browser.get("/notifications/", {"before": older})
+    assert [one.title for one in second.context["notifications"]] == [
+        "number 2",
+        "number 1",
+        "number 0",
+    ]
+    assert second.context["older"] is None
+    for odd in ("x", "-1", "٣", "9" * 40, ""):
+        assert browser.get("/notifications/", {"before": odd}).status_code == 200
+
+
+def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: User) -> None:
+    notify([ann, bob], "one")
+    notify(ann, "two")
+    page = browser.get("/notifications/")
+    assert page.text.count('action="/notifications/read/"') == 3
+    own = Notification.objects.filter(recipient=ann).first()
+    others = Notification.objects.get(recipient=bob)
+    assert own is not None
+    ids = [own.pk, others.pk, "x", "9" * 30]
+    answer = browser.post("/notifications/read/", {"id": ids, "next": "/orders/"})
+    assert answer["Location"] == "/orders/"
+    assert (unread_count(ann), unread_count(bob)) == (1, 1)
+    answer = browser.post("/notifications/read/", {"all": "1", "next": "https://evil.example/"})
+    assert answer["Location"] == "/notifications/"
+    assert unread_count(ann) == 0
+    answer = browser.post("/notifications/read/", {}, headers={"Accept": "application/json"})
+    assert answer.json() == {"unread": 0}
+
+
+def test_a_form_from_elsewhere_is_refused(ann: User) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(ann)
+    notify(ann, "one")
+    assert strict.post("/notifications/read/", {"all": "1"}).status_code == 403
+    assert unread_count(ann) == 1
+
+
+def test_a_notification_leads_to_its_address_and_is_read(browser: Client, ann: User) -> None:
+    notify(ann, "one", url="/orders/1/")
+    notify(ann, "two")
+    two, one = Notification.objects.of(ann)
+    assert browser.get(f"/notifications/{one.pk}/")["Location"] == "/orders/1/"
+    assert unread_count(ann) == 1
+    Notification.objects.filter(pk=two.pk).update(url="javascript:alert(1)")
+    assert browser.get(f"/notifications/{two.pk}/")["Location"] == "/notifications/"
+
+
+def test_nobody_reads_what_is_anothers(browser: Client, bob: User) -> None:
+    notify(bob, "secret of bob", url="/secret/")
+    one = Notification.objects.get()
+    assert browser.get(f"/notifications/{one.pk}/").status_code == 404
+    assert "secret of bob" not in browser.get("/notifications/").text
+    assert "secret of bob" not in browser.get("/notifications/latest/").text
+    for path in ("", "latest/", f"{one.pk}/", "preferences/"):
+        assert Client().get(f"/notifications/{path}").status_code == 302
+
+
+def test_text_is_text(browser: Client, ann: User) -> None:
+    notify(ann, "<script>alert(1)</script>", body="<img src=x onerror=alert(1)>", url="/x/?a=1&b=2")
+    for page in ("/notifications/", "/notifications/latest/"):
+        text = browser.get(page).text
+        assert "<script>alert" not in text
+        assert "<img" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_opening_the_bell_costs_two_queries_however_many_there_are(
+    browser: Client, ann: User
+) -> None:
+    fill(ann, 300)
+    fill(ann, 300, is_read=True)
+    browser.get("/notifications/latest/")
+    with CaptureQueriesContext(connection) as queries:
+        page = browser.get("/notifications/latest/")
+    own = [q["sql"] for q in queries if "live_notifications" in q["sql"]]
+    assert len(own) <= 2
+    assert page.text.count('class="live-notification-item"') == IN_THE_BELL
+
+
+def test_the_bell_counts_with_one_query_and_says_no_more_than_99(ann: User) -> None:
+    assert "hidden>0<" in bell(ann)
+    fill(ann, 3)
+    with CaptureQueriesContext(connection) as queries:
+        html = bell(ann)
+    assert len([q for q in queries if "live_notifications" in q["sql"]]) == 1
+    assert ">3</span>" in html
+    assert 'aria-label="Notifications, 3 unread"' in html
+    assert f'topic="live/inbox/{ann.pk}"' in html
+    fill(ann, 300)
+    assert ">99+</span>" in bell(ann)
+
+
+def test_the_bell_is_for_those_who_are_signed_in(ann: User) -> None:
+    from django.contrib.auth.models import AnonymousUser
+
+    assert bell(AnonymousUser()).strip() == ""
+    assert Template("{% load live_notifications %}{% live_notifications %}").render(Context()) == ""
+    assert "data-toasts" in bell(ann)
+    assert "data-toasts" not in bell(ann, toasts="False")
+
+
+def test_people_choose_what_they_are_told(browser: Client, ann: User) -> None:
+    declare_kind("news", "News", site=True, email=False)
+    page = browser.get("/notifications/preferences/")
+    assert "News" in page.text
+    browser.post("/notifications/preferences/", {"kind-news": ["email"], "kind-unknown": ["site"]})
+    chosen = {kind.name: channels for kind, channels in preferences_of(ann)}
+    assert chosen["news"] == (False, True)
+    assert "unknown" not in chosen
+    assert "Saved." in browser.get("/notifications/preferences/?saved").text
+
+
+def test_the_pages_speak_german(ann: User) -> None:
+    notify(ann, "one", url="/x/")
+    with translation.override("de"):
+        html = bell(ann)
+    assert 'aria-label="Benachrichtigungen, 1 ungelesen"' in html
+    from django.template.loader import render_to_string
+
+    with translation.override("de"):
+        text = render_to_string(
+            "django_live/notifications/items.html", {"notifications": Notification.objects.of(ann)}
+        )
+    assert "Gelesen" in text
+    assert "Neu" in text
+
+
+def test_the_admin_shows_them(ann: User, admin_client: Client) -> None:
+    notify(ann, "in the admin")
+    page = admin_client.get("/admin/live_notifications/notification/", {"q": "admin"})
+    assert "in the admin" in page.text
+    pk = Notification.objects.get().pk
+    assert (
+        admin_client.get(f"/admin/live_notifications/notification/{pk}/change/").status_code == 200
+    )
+    assert admin_client.get("/admin/live_notifications/notificationpreference/").status_code == 200
+    assert admin_client.get("/admin/live_notifications/notification/add/").status_code == 403
