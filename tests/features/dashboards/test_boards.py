@@ -146,8 +146,8 @@ def test_a_board_that_cannot_be_is_refused(declared: None) -> None:  # noqa: ARG
     ],
 )
 def test_what_json_cannot_say_is_shown_as_nothing(
-    state: Any,
-    declared: None,
+    state: Any,  # noqa: ARG001
+    declared: None,  # noqa: ARG001
     value: Any,
     shown: Any,
 ) -> None:
