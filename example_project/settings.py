@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "django_live",
     "example_project.orders",
     "example_project.transports",
+    "example_project.boards",
 ]
 
 MIDDLEWARE = [

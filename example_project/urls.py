@@ -10,6 +10,7 @@ from example_project.orders.views import DemoLoginView
 urlpatterns = [
     path("", include("example_project.orders.urls")),
     path("transports/", include("example_project.transports.urls")),
+    path("boards/", include("example_project.boards.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("live/", include("django_live.urls")),

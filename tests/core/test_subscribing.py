@@ -669,7 +669,11 @@ def test_work_of_the_process_hears_a_topic_without_a_gap(
 def test_work_that_fails_to_hear_costs_no_viewer_anything(
     process: Process, log: ScriptedLog, stepped: SteppedLoop
 ) -> None:
-    stepped.do(process.subscribing.listen(ROOM, lambda event: print(1 / 0, event), print))
+    def fail(event: Event) -> None:
+        raise RuntimeError(event.type)
+
+    resets: list[str] = []
+    stepped.do(process.subscribing.listen(ROOM, fail, resets.append))
     sink = process.connect(ROOM)
     stepped.settle()
     publish(log, ROOM, 1, process)
