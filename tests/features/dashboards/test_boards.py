@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import transaction
@@ -12,6 +12,7 @@ from django_live.core.runtime import Runtime
 from django_live.core.topics import Viewer, as_topic
 from django_live.exceptions import InvalidEvent, InvalidTopic
 from django_live.features.dashboards import (
+    Board,
     Latest,
     add_lines,
     add_points,
@@ -92,7 +93,7 @@ async def test_each_viewer_gets_the_rate_asked_for_and_all_the_right_end(
 ) -> None:
     slow, greedy = await watching(live, HOST.at(1)), await watching(live, HOST.at(1_000))
     assert greedy.topic.name == "@20/load/a", "capped"
-    assert as_topic("@1000/load/a").updates_per_second == 20
+    assert cast(Board, as_topic("@1000/load/a")).updates_per_second == 20
 
     def write_many() -> None:
         for number in range(2_000):
@@ -157,7 +158,7 @@ def test_what_json_cannot_say_is_shown_as_nothing(
 
 def test_who_writes_nonsense_is_told(state: Any, declared: None) -> None:  # noqa: ARG001
     with pytest.raises(InvalidEvent, match="no dict"):
-        set_rows(Rows(), {"a": 1})  # type: ignore[dict-item]
+        set_rows(Rows(), {"a": 1})
     with pytest.raises(InvalidEvent, match="key"):
         set_rows(Rows(), {"": {}})
     with pytest.raises(InvalidEvent, match="10001 rows"):

@@ -103,12 +103,13 @@ function columns(items: readonly Item[], most: number): { times: number[]; serie
   let points = most < items.length ? items.slice(-most) : items;
   if (points.some(([, time], at) => at > 0 && time < points[at - 1]![1])) points = [...points].sort((a, b) => a[1] - b[1]);
   const series = new Map<string, Series>();
-  points.forEach(([, , point], at) => {
-    for (const name in point as Point) {
+  for (let at = 0; at < points.length; at += 1) {
+    const point = points[at]![2] as Point;
+    for (const name in point) {
       let one = series.get(name);
       if (!one) series.set(name, (one = { name, values: new Array(points.length).fill(null) }));
-      one.values[at] = (point as Point)[name] ?? null;
+      one.values[at] = point[name] ?? null;
     }
-  });
+  }
   return { times: points.map(([, time]) => time), series: [...series.values()] };
 }

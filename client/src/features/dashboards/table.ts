@@ -14,6 +14,8 @@ interface Shown {
 }
 
 const FLASH = 1_000;
+/** Rows beyond which only those in sight are laid out. */
+const MANY = 200;
 
 export function liveTable(live: Live): CustomElementConstructor {
   return class extends BoardElement {
@@ -90,8 +92,23 @@ export function liveTable(live: Live): CustomElementConstructor {
         }
       }
       this.body.append(...fresh);
+      this.lighten(this.body.rows.length);
       if (order && this.sorted) this.sort(board);
       this.fade();
+    }
+
+    /**
+     * A browser lays out a table as one piece. Of many rows it should only lay out those in sight, which it does when
+     * they are blocks; what they were for a screen reader is then said by roles.
+     */
+    private lighten(count: number): void {
+      if (count <= MANY || this.hasAttribute("data-many")) return;
+      this.setAttribute("data-many", "");
+      this.style.setProperty("--live-columns", String(this.columns.length));
+      this.querySelector("table")?.setAttribute("role", "table");
+      for (const group of this.querySelectorAll("thead, tbody")) group.setAttribute("role", "rowgroup");
+      for (const header of this.columns) header.setAttribute("role", "columnheader");
+      for (const row of this.querySelectorAll("tr")) withRoles(row);
     }
 
     private make(key: string): Shown {
@@ -102,6 +119,7 @@ export function liveTable(live: Live): CustomElementConstructor {
         cell.className = header.className;
         return cell.appendChild(new Text(""));
       });
+      if (this.hasAttribute("data-many")) withRoles(element);
       const shown = { element, texts };
       this.shown.set(key, shown);
       return shown;
@@ -164,6 +182,11 @@ export function liveTable(live: Live): CustomElementConstructor {
       }
     }
   };
+}
+
+function withRoles(row: HTMLTableRowElement): void {
+  row.setAttribute("role", "row");
+  for (const cell of row.cells) if (cell.localName === "td") cell.setAttribute("role", "cell");
 }
 
 /** Numbers by size, texts by the alphabet, nothing last. */
