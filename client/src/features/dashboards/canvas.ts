@@ -118,6 +118,8 @@ export class Canvas {
     context.lineWidth = 1;
     context.textAlign = "right";
     context.textBaseline = "middle";
+    // As many digits as it takes to tell one line of the grid from the next.
+    const digits = Math.min(12, Math.max(0, Math.ceil(-Math.log10((high - low) / STEPS))));
     for (let step = 0; step <= STEPS; step += 1) {
       const value = low + ((high - low) * step) / STEPS;
       const place = Math.round(y(value)) + 0.5;
@@ -125,7 +127,7 @@ export class Canvas {
       context.moveTo(left, place);
       context.lineTo(width, place);
       context.stroke();
-      context.fillText(text(Number(value.toPrecision(3))), left - 6, place);
+      context.fillText(text(value, String(digits)), left - 6, place);
     }
     context.textBaseline = "bottom";
     context.textAlign = "left";
