@@ -154,6 +154,7 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/progress.py
 	$(BIN)/python benchmarks/token_streams.py
 	$(BIN)/python benchmarks/presence.py
+	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
 	$(BIN)/python benchmarks/fanout/run.py
 

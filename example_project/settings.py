@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "example_project.transports",
     "example_project.imports",
     "example_project.assistant",
+    "example_project.boards",
 ]
 
 MIDDLEWARE = [

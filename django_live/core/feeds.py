@@ -185,6 +185,19 @@ class Subscription:
         )
 
 
+class Tap:
+    """Work of this process's own that hears a topic, beside the connections."""
+
+    def __init__(
+        self, feed: Feed, on_event: Callable[[Event], None], on_reset: Callable[[str], None]
+    ) -> None:
+        self.feed = feed
+        self.on_event = on_event
+        """Called in the event loop with each event after the tap was opened, in order."""
+        self.on_reset = on_reset
+        """Called with the reason where events in between cannot be had: read anew."""
+
+
 class Feed:
     """What this process knows of one topic."""
 
@@ -205,9 +218,14 @@ class Feed:
         self.slow: dict[Subscription, int] = {}
         """With overflow "disconnect": who fell behind, and ``appended_bytes`` before they did."""
         self.subscriptions: set[Subscription] = set()
+        self.taps: dict[Tap, None] = {}
         self.quiet_since = time.monotonic()
         self.to_dispatch: deque[FramedEvent] = deque()
         self.dispatching = False
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.subscriptions or self.taps)
 
     def begin(self, epoch: str, last: int) -> None:
         """Begin at this place of the log, forgetting what was known of an earlier life."""

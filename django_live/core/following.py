@@ -97,7 +97,7 @@ class Following(ABC):
 
     def feed_unused(self, feed: Feed) -> None:
         """Nobody listens here any more."""
-        if feed.subscriptions:
+        if feed.in_use:
             return
         task = self._ready.get(feed.key)
         if task is not None and not task.done():
@@ -193,7 +193,7 @@ class Following(ABC):
     async def _fill(self, feed: Feed) -> None:
         try:
             more = bool(feed.epoch)
-            while more and feed.subscriptions:
+            while more and feed.in_use:
                 had = Position(feed.epoch, feed.last)
                 with tally.asking_store("read"):
                     page = await self.log.aread(feed.topic, had.offset, PAGE_EVENTS, PAGE_BYTES)
@@ -215,9 +215,7 @@ class Following(ABC):
         if first > feed.last + 1:
             # Trimmed before this process could read it. Readers that have less than the floor lost it.
             feed.begin(head.epoch, first - 1)
-            for subscription in list(feed.subscriptions):
-                if subscription.state != Subscription.JOINING:
-                    self.reset(subscription, "trimmed")
+            self._reset_all(feed, "trimmed")
         fresh = [feed.append(e) for e in page.events if e.offset == feed.last + 1]
         if fresh:
             self.hub.dispatch(feed, fresh)
@@ -244,9 +242,14 @@ class Following(ABC):
         feed.begin(head.epoch, head.last)
         feed.to_dispatch.clear()
         self._ahead.pop(feed.key, None)
+        self._reset_all(feed, "epoch")
+
+    def _reset_all(self, feed: Feed, reason: str) -> None:
+        for tap in list(feed.taps):
+            tap.on_reset(reason)
         for subscription in list(feed.subscriptions):
             if subscription.state != Subscription.JOINING:
-                self.reset(subscription, "epoch")
+                self.reset(subscription, reason)
 
     async def check_heads(self, feeds: Sequence[Feed]) -> None:
         """Look for events that the bus lost, many topics in one question."""
@@ -256,7 +259,7 @@ class Following(ABC):
             had = {feed.key: Position(feed.epoch, feed.last) for feed in some}
             heads = await self._heads(some)
             for feed in some:
-                if feed.key in heads and feed.subscriptions:
+                if feed.key in heads and feed.in_use:
                     await self._compare(feed, had[feed.key], heads[feed.key])
 
     async def _compare(self, feed: Feed, had: Position, head: Head) -> None:

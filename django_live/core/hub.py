@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from ..conf import live_settings
 from .connections import Connection
 from .counting import tally
-from .feeds import Feed, FramedEvent, Subscription, enqueue
+from .events import Event
+from .feeds import Feed, FramedEvent, Subscription, Tap, enqueue
 from .records import record
 from .topics import Topic
+
+logger = logging.getLogger("django_live.hub")
 
 DISPATCH_SLICE = 0.005
 """Seconds of a dispatch before other work of the event loop gets a turn."""
@@ -81,13 +84,13 @@ class Hub:
         feed.subscriptions.discard(subscription)
         connection.lagging.pop(subscription, None)
         connection.subscriptions.pop(feed.key, None)
-        if not feed.subscriptions:
+        if not feed.in_use:
             self.on_feed_unused(feed)
         self.on_unsubscribed(subscription)
 
     def forget(self, feed: Feed) -> None:
         """Drop a feed that nobody listens to."""
-        if not feed.subscriptions and self.feeds.get(feed.key) is feed:
+        if not feed.in_use and self.feeds.get(feed.key) is feed:
             del self.feeds[feed.key]
 
     def drop(self, connection: Connection) -> None:
@@ -102,16 +105,40 @@ class Hub:
             self.unsubscribe(subscription)
         connection.sink.end()
 
+    def listen(
+        self, topic: Topic, on_event: Callable[[Event], None], on_reset: Callable[[str], None]
+    ) -> Tap:
+        """Register work of this process's own; see ``Subscribing.listen``."""
+        tap = Tap(self.feed(topic), on_event, on_reset)
+        tap.feed.taps[tap] = None
+        return tap
+
+    def unlisten(self, tap: Tap) -> None:
+        if tap in tap.feed.taps:
+            del tap.feed.taps[tap]
+            if not tap.feed.in_use:
+                self.on_feed_unused(tap.feed)
+
     # -- dispatch ----------------------------------------------------------------------------------
 
     def dispatch(self, feed: Feed, entries: Iterable[FramedEvent]) -> None:
         """Give these entries to every live subscription, in order. They are in the ring already."""
         if feed.slow:
             self._disconnect_slow_readers(feed)
+        entries = list(entries)
+        for tap in list(feed.taps):
+            self._tell(tap, entries)
         feed.to_dispatch.extend(entries)
         if not feed.dispatching:
             feed.dispatching = True
             self._continue_dispatch(feed, iter(()), None)
+
+    def _tell(self, tap: Tap, entries: Iterable[FramedEvent]) -> None:
+        for entry in entries:
+            try:
+                tap.on_event(entry.event)
+            except Exception:
+                logger.exception("A listener to %s failed.", tap.feed.topic.name)
 
     def _continue_dispatch(
         self, feed: Feed, readers: Iterator[Subscription], entry: FramedEvent | None

@@ -51,7 +51,7 @@ def publish(
     ``StoreError`` when the event could not be kept. ``RuntimeError`` inside a running event loop: use
     ``apublish`` there.
     """
-    _refuse_event_loop("publish")
+    refuse_event_loop("publish")
     draft = _draft(type, data, exclude, conflate, idempotency_key)
     publish_entries([Entry(as_topic(topic, namespace), draft)], using=using, on_commit=on_commit)
 
@@ -67,7 +67,7 @@ def publish_many(
     none. Raises what ``publish()`` raises; then some topics may have theirs, and items with an
     ``idempotency_key`` can be published again.
     """
-    _refuse_event_loop("publish_many")
+    refuse_event_loop("publish_many")
     resolve = cache(as_topic)  # a name is looked up once
     entries = [_entry(item, resolve) for item in items]
     publish_entries(entries, using=using, on_commit=on_commit)
@@ -114,7 +114,7 @@ def _draft(type: str, data: Any, exclude: str | None, conflate: str, idempotency
     )
 
 
-def _refuse_event_loop(name: str) -> None:
+def refuse_event_loop(name: str) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..conf import live_settings
+from ..exceptions import StoreError
 from . import hooks
 from .bus import Bus
 from .connections import Connection
 from .counting import tally
-from .events import Place, Position, encode_data, place_text
-from .feeds import Feed, FramedEvent, Subscription
+from .events import Event, Place, Position, encode_data, place_text
+from .feeds import Feed, FramedEvent, Subscription, Tap
 from .following import PAGE_BYTES, PAGE_EVENTS, Following
 from .hub import Hub
 from .log import EventLog, Head
@@ -129,6 +130,24 @@ class Subscribing(Following):
             subscription = connection.subscriptions.get(topic.key)
             if subscription is not None:
                 self.hub.unsubscribe(subscription)
+
+    async def listen(
+        self, topic: Topic, on_event: Callable[[Event], None], on_reset: Callable[[str], None]
+    ) -> Tap:
+        """Have this process's own work hear a topic: every event from here on, in order and, with
+        history, without a gap, or ``on_reset`` with the reason. Until ``hub.unlisten(tap)``.
+
+        Raises ``StoreError`` where the log cannot be asked.
+        """
+        tap = self.hub.listen(topic, on_event, on_reset)
+        try:
+            await self._make_ready([tap.feed])
+            if tap.feed.logged and not tap.feed.epoch:
+                raise StoreError(f"The log of {topic.name} does not answer.")
+        except BaseException:
+            self.hub.unlisten(tap)
+            raise
+        return tap
 
     async def _join(self, connection: Connection, requests: Sequence[Request]) -> _Joined:
         """Join live, and learn how each topic begins. Nothing is written."""

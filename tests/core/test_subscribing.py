@@ -637,3 +637,45 @@ def test_a_batch_is_delivered_in_order(
     assert len(process.bus.inbox) == 3
     process.bus.deliver_all()
     assert events_of(sink.take()) == list(range(250))
+
+
+# -- the process's own ears ------------------------------------------------------------------------
+
+
+def test_work_of_the_process_hears_a_topic_without_a_gap(
+    process: Process, log: ScriptedLog, stepped: SteppedLoop
+) -> None:
+    append(log, ROOM, 2)
+    heard: list[int] = []
+    resets: list[str] = []
+    listening = process.subscribing.listen(
+        ROOM, lambda event: heard.append(json.loads(event.data)), resets.append
+    )
+    tap = stepped.do(listening)
+    publish(log, ROOM, 3, process)
+    publish(log, ROOM, 4, process)
+    process.bus.deliver(1)  # the first is late
+    stepped.settle()
+    process.bus.deliver_all()
+    stepped.settle()
+    assert (heard, resets) == ([3, 4], [])
+    log.flush(ROOM)
+    stepped.do(process.check_heads())
+    assert resets == ["epoch"]
+    process.hub.unlisten(tap)
+    assert ROOM.key not in process.hub.feeds, "nobody needs it any more"
+
+
+def test_work_that_fails_to_hear_costs_no_viewer_anything(
+    process: Process, log: ScriptedLog, stepped: SteppedLoop
+) -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError(event.type)
+
+    resets: list[str] = []
+    stepped.do(process.subscribing.listen(ROOM, fail, resets.append))
+    sink = process.connect(ROOM)
+    stepped.settle()
+    publish(log, ROOM, 1, process)
+    process.bus.deliver_all()
+    assert events_of(sink.take()) == [1]

@@ -1,0 +1,60 @@
+"""What a board can hold, as JSON: what comes in from sensors, sums and logs is not always a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from ...core.events import encode_data
+from ...exceptions import InvalidEvent
+
+LONGEST_KEY = 200
+LONGEST_LINE = 8_000
+"""Characters of a log line that are kept."""
+
+
+def clean(value: Any) -> Any:
+    """The same value with None for each NaN and infinity, at any depth: no JSON can say those, and a
+    chart shows a gap where nothing was measured."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return float(value) if value.is_finite() else None
+    if isinstance(value, Mapping):
+        return {str(key): clean(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    return value
+
+
+def encode(value: Any) -> str:
+    """JSON text that stores and databases can hold. Raises ``InvalidEvent``."""
+    # PostgreSQL's text has no NUL; as JSON writes it, it would pass, and be refused by jsonb.
+    return encode_data(clean(value)).replace("\\u0000", "\\ufffd")
+
+
+def checked_key(key: Any) -> str:
+    """The key of a row as text. Raises ``InvalidEvent``."""
+    text = str(key)
+    if not 0 < len(text) <= LONGEST_KEY or "\0" in text:
+        raise InvalidEvent(f"A row's key is 1 to {LONGEST_KEY} characters, not {text[:40]!r}.")
+    return text
+
+
+def checked_number(name: str, value: Any) -> float | None:
+    """A point of a series; None where nothing could be measured. Raises ``InvalidEvent``."""
+    value = clean(value)
+    if value is not None and not isinstance(value, int | float):
+        raise InvalidEvent(f"The point of {name!r} is {value!r}, which is no number.")
+    return value
+
+
+def line_text(text: Any) -> str:
+    line = str(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # A lone surrogate, from a file in another encoding, is no UTF-8.
+    line = line.encode("utf-8", "replace").decode("utf-8")
+    return (
+        line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )

@@ -1,0 +1,1 @@
+"""Boards: the machine, the shop, a log, other programs' metrics, and a price that is made up."""
