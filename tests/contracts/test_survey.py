@@ -190,7 +190,7 @@ def test_what_is_told_of_a_connection() -> None:
         ({"text": "nothing", "users": ["2"]}, {"c"}),
         ({"text": "nothing"}, set()),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_filters(filters: dict[str, Any], expected: set[str]) -> None:
     async def work(live: Runtime) -> survey.Page:
