@@ -20,7 +20,7 @@ CONNECTIONS ?= 100000
 
 BIN := $(VENV)/bin
 # A chosen test is run alone, so that what it prints can be read.
-PYTEST := $(BIN)/python -m pytest $(if $(PYTEST_ARGS),,-n $(WORKERS) --dist loadfile)
+PYTEST := $(BIN)/python -m pytest $(if $(PYTEST_ARGS),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 # The stamps live inside the environment, so removing it removes them too.
 MADE := $(VENV)/.made
 DEMO_READY := $(VENV)/.demo-ready
