@@ -337,6 +337,8 @@ class Runtime:
 
 def _report(name: str, error: Exception) -> None:
     """Say once that something cannot be done just now."""
+    if isinstance(error.__cause__, DatabaseError):  # the shared state says it in words of its own
+        error = error.__cause__
     if isinstance(error, DatabaseError):
         # What matters of a database that is away, or not migrated, is in its own words.
         logger.error(

@@ -295,5 +295,6 @@ def test_a_page_whose_session_ended_while_it_was_away_is_no_visitors(
             page.wait_for_function("live.status === 'stopped'")
             assert page.evaluate("window.heard") is None
         else:
-            page.wait_for_function("window.heard?.data.n === 1")
+            # Its waits have grown while the network was away.
+            page.wait_for_function("window.heard?.data.n === 1", timeout=60_000)
             assert page.evaluate("window.renewed ?? null") is (True if who == "renews" else None)

@@ -87,6 +87,8 @@ def test_yaml_can_be_parsed(block: Block) -> None:
         for service in parsed["services"].values():
             assert {"image", "command"} & service.keys()
             assert set(service.get("depends_on", [])) <= parsed["services"].keys()
+    elif "scrape_configs" in parsed:
+        assert {job["metrics_path"] for job in parsed["scrape_configs"]} == {"/live/metrics/"}
     else:
         addresses = {probe["httpGet"]["path"] for probe in parsed.values()}
         assert addresses == {"/live/health/", "/live/health/alive/"}

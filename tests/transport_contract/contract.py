@@ -355,8 +355,9 @@ class TransportContract:
         while site.server.open_files() > before:
             assert time.monotonic() < deadline, "the connections are still open"
             time.sleep(0.05)
-        for client in clients:
-            client.cut()
+        if self.cuts_off:
+            for client in clients:
+                client.cut()
 
 
 def _settled_files(server: Server) -> int:
