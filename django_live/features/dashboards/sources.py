@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections
+from django.db import connections
 
 from ...core.hooks import in_thread, store_threads
 from ...core.runtime import Runtime
@@ -231,13 +231,12 @@ def _in_own_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
 
     def run() -> None:
         result, error = None, None
-        close_old_connections()
         try:
             result = work()
         except BaseException as raised:
             error = raised
         finally:
-            close_old_connections()
+            connections.close_all()  # the thread ends here, and nobody else could
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(settle, result, error)
 
