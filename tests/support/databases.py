@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.engines import ENGINES, Engine, create, drop
+from tests.support.forking import ended_with_the_database, forking_parent
 from tests.support.postgres_url import PostgresServer
 from tests.support.requirements import require
 from tests.support.servers import PROJECT_ROOT
@@ -38,14 +39,18 @@ class ServerDatabase:
     name: str
     env: Mapping[str, str]
 
-    def manage(self, *arguments: str, stdin: str | None = None) -> str:
-        """`python -m django …` against it; returns what it prints. Raises CommandFailedError."""
-        return run_python(["-m", "django", *arguments], self.env, stdin=stdin)
+    def manage(self, *arguments: str) -> str:
+        """`django-admin …` against it; returns what it prints. Raises CommandFailedError."""
+        command = ["django-admin", *arguments]
+        run = "from django.core.management import execute_from_command_line as run\n"
+        return self.python(f"{run}run({command!r})")
 
     def python(self, source: str, *, timeout: float = 120) -> str:
         """Run a few lines against it, in a process of their own, after `django.setup()`."""
-        lines = f"import django\ndjango.setup()\n{source}"
-        return run_python(["-"], self.env, stdin=lines, timeout=timeout)
+        code, printed, complained = forking_parent(self.env).run(source, timeout)
+        if code:
+            raise CommandFailedError(f"{code}\n{printed}\n{complained}")
+        return printed
 
     def connection_count(self) -> int:
         """Connections to this PostgreSQL database, as the server counts them."""
@@ -94,12 +99,11 @@ def server_database(
     `tests.settings` or `example_project.settings`; `also` are commands that were run on it as well."""
     if engine in ("postgresql", "mariadb"):
         require(engine)
-        with new_database(engine, migrated(engine, settings, also)) as name:
-            yield ServerDatabase(engine, name, environment(engine, name, settings))
-        return
-    path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
-    create(engine, path, migrated(engine, settings, also))
-    yield ServerDatabase(engine, path, environment(engine, path, settings))
+        copied = new_database(engine, migrated(engine, settings, also))
+    else:
+        copied = sqlite_file(folder, migrated(engine, settings, also))
+    with copied as name, ended_with_the_database(name):
+        yield ServerDatabase(engine, name, environment(engine, name, settings))
 
 
 def migrated(
@@ -108,12 +112,21 @@ def migrated(
     """The name of a database to copy: all apps are migrated, or `only` this one."""
 
     def fill(name: str) -> None:
-        database = ServerDatabase(engine, name, environment(engine, name, settings))
-        database.manage("migrate", *only, "--verbosity", "0", "--no-input")
+        env = environment(engine, name, settings)
+        migrate = ["migrate", *only, "--verbosity", "0", "--no-input"]
+        run_python(["-m", "django", *migrate], env)
         for command in also:
-            database.manage(command)
+            run_python(["-m", "django", command], env)
 
     return template(engine, (engine, settings, also, only), fill)
+
+
+@contextmanager
+def sqlite_file(folder: Path, like: str) -> Iterator[str]:
+    """A copy of that one in the folder, which stays there; its path."""
+    path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
+    create("sqlite", path, like)
+    yield path
 
 
 @contextmanager
