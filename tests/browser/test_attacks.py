@@ -375,7 +375,7 @@ def test_a_page_that_has_never_been_live_is_no_visitors(
     here.network.mode = "down"
     here.page.evaluate("(transport) => listen(transport)", "ws" if transport == "ws" else "sse")
     here.page.wait_for_function("live.status === 'connecting'")
-    here.come_back(ONLINE)
+    here.come_back("live.connect()")
     if who == "signed in":
         here.is_told_to_stop()
     else:
