@@ -158,7 +158,12 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/presence.py
 	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/fanout/connects.py
+	$(BIN)/python benchmarks/fanout/growth.py
+	$(BIN)/python benchmarks/fanout/storm.py
 	$(BIN)/python benchmarks/fanout/run.py
+	$(BIN)/python benchmarks/summary.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
