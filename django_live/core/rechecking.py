@@ -42,27 +42,46 @@ class Rechecking:
     def __init__(self, subscribing: Subscribing) -> None:
         self._subscribing = subscribing
         self._gate = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._gate_of_many = asyncio.Semaphore(LARGE_CHECKS_AT_ONCE)
+        self._gate_of_crowds = asyncio.Semaphore(LARGE_CHECKS_AT_ONCE)
+        self._crowd: dict[Hashable, _Waiting] = {}
+        """Those of large checks whose turn has not come, by ``Viewer.identity``."""
 
     async def check(self, connections: Iterable[Connection], topic_key: str | None = None) -> None:
-        """Ask the permissions of these connections again, each viewer and topic once."""
+        """Ask the permissions of these connections again, each viewer and topic once. Who waits for their
+        turn already is not asked a second time."""
         of_viewers: dict[Hashable, list[Connection]] = {}
         for connection in connections:
             of_viewers.setdefault(connection.viewer.identity, []).append(connection)
-        gate, size = self._gate, 1
-        if len(of_viewers) > FEW:
-            gate = self._gate_of_many
-            size = min(PIECE, ceil(len(of_viewers) / LARGE_CHECKS_AT_ONCE))
-        left = iter(of_viewers.values())
+        is_crowd = len(of_viewers) > FEW
+        concerned = []
+        for identity, same in of_viewers.items():
+            # One of a few does not wait for the crowd they are in.
+            waiting = self._crowd.get(identity) if is_crowd else self._crowd.pop(identity, None)
+            if waiting is None:
+                waiting = _Waiting()
+            if is_crowd:
+                self._crowd[identity] = waiting
+            waiting.add(same, topic_key)
+            concerned.append(waiting)
+        if is_crowd:
+            await asyncio.gather(*(self._ask_crowd() for _ in range(LARGE_CHECKS_AT_ONCE)))
+        else:
+            await asyncio.gather(*(self._ask_at_once(one) for one in concerned))
+        for one in concerned:  # another check may be asking about them
+            await one.done.wait()
 
-        async def one_after_the_other() -> None:
-            while piece := list(islice(left, size)):
-                await self._check_piece([_question(one, topic_key) for one in piece], gate)
+    async def _ask_at_once(self, waiting: _Waiting) -> None:
+        async with self._gate:
+            await self._ask([waiting])
 
-        at_once = min(CHECKS_AT_ONCE, len(of_viewers))
-        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    async def _ask_crowd(self) -> None:
+        while self._crowd:
+            async with self._gate_of_crowds:
+                size = min(PIECE, ceil(len(self._crowd) / LARGE_CHECKS_AT_ONCE))
+                await self._ask([self._crowd.pop(key) for key in list(islice(self._crowd, size))])
 
-    async def _check_piece(self, questions: list[_Question], gate: asyncio.Semaphore) -> None:
+    async def _ask(self, piece: list[_Waiting]) -> None:
+        questions = [_question(one) for one in piece]
         loop = asyncio.get_running_loop()
 
         def ask() -> None:
@@ -71,13 +90,15 @@ class Rechecking:
                 # Each at once: the next one's permission may be slow.
                 loop.call_soon_threadsafe(self._carry_out, question)
 
-        async with gate:
+        try:
             await hooks.in_thread(hooks.hook_threads(), ask)
-        for question in questions:
-            while question.in_loop and question.viewer is not None:
-                async with gate:
+            for question in questions:
+                while question.in_loop and question.viewer is not None:
                     await question.ask_in_loop()
-                self._carry_out(question)
+                    self._carry_out(question)
+        finally:
+            for one in piece:
+                one.done.set()
 
     def _carry_out(self, question: _Question) -> None:
         """Do what the answers that came say."""
@@ -105,6 +126,25 @@ def signed_out(connection: Connection) -> None:
     else:
         frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")
         connection.close(live_settings().RETRY, frame, "signed-out")
+
+
+class _Waiting:
+    """One viewer whose turn has not come."""
+
+    __slots__ = ("connections", "done", "topic_keys")
+
+    def __init__(self) -> None:
+        self.connections: dict[Connection, None] = {}
+        self.topic_keys: set[str] | None = set()
+        """None: all."""
+        self.done = asyncio.Event()
+
+    def add(self, connections: list[Connection], topic_key: str | None) -> None:
+        self.connections.update(dict.fromkeys(connections))
+        if topic_key is None or self.topic_keys is None:
+            self.topic_keys = None
+        else:
+            self.topic_keys.add(topic_key)
 
 
 @dataclass(slots=True)
@@ -155,13 +195,14 @@ def _itself(answer: Awaitable[Any]) -> Awaitable[Any]:
     return answer
 
 
-def _question(connections: list[Connection], topic_key: str | None) -> _Question:
-    """About the viewer of these, and what they are subscribed to now; with a key about that topic only."""
+def _question(waiting: _Waiting) -> _Question:
+    """About the viewer, and what they are subscribed to by now."""
+    connections = list(waiting.connections)
     topics = {
         key: subscription.feed.topic
         for connection in connections
         for key, subscription in connection.subscriptions.items()
-        if topic_key in (None, key)
+        if waiting.topic_keys is None or key in waiting.topic_keys
     }
     return _Question(connections, list(topics.values()), connections[0].viewer.refreshed())
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -341,13 +342,38 @@ def test_nobody_waits_for_a_large_group(process: Process, join: Any, stepped: St
         join(ONE, pk=pk)
     group = process.spawn(process.control.check(list(process.hub.connections.values())))
     assert settled(stepped, gate) == 4
-    sink = join(TWO, pk=500)
-    ALLOWED[TWO.name] = False
-    process.spawn(process.control.check([sink.connection]))
-    wait_for(stepped, lambda: sink.ended)
+    # Both somebody else, and one of the group whose turn has not come.
+    for sink in (join(TWO, pk=500), join(TWO, pk=99)):
+        ALLOWED[TWO.name] = False
+        process.spawn(process.control.check([sink.connection], TWO.key))
+        wait_for(stepped, lambda sink=sink: sink.ended)
     assert len(gate.waiting) == 4, "the group is still being asked"
     gate.open.set()
     wait_for(stepped, group.done)
+
+
+@pytest.mark.parametrize("people", [FEW + 1, 300])
+def test_who_waits_already_is_not_asked_a_second_time(
+    process: Process, join: Any, stepped: SteppedLoop, people: int
+) -> None:
+    """A group loses one permission and gets another: that is told twice."""
+    gate = ALLOWED[ONE.name] = Gate()
+    for pk in range(people):
+        join(ONE, TWO, pk=pk)
+    everybody = list(process.hub.connections.values())
+    first = process.spawn(process.control.check(everybody))
+    assert settled(stepped, gate) == 4
+    begun = len({user for _, user in Guarded.asked})
+    others = [process.spawn(process.control.check(everybody)) for _ in range(3)]
+    by_topic = process.spawn(process.control.check(everybody, TWO.key))
+    assert settled(stepped, gate) == 4
+    gate.open.set()
+    wait_for(stepped, lambda: all(task.done() for task in [first, by_topic, *others]))
+    asked = Counter(Guarded.asked)
+    twice = {user for (_, user), times in asked.items() if times == 2}
+    assert len(twice) == begun, "they had been asked before it was told again"
+    assert len(asked) == 2 * people
+    assert max(asked.values()) == 2
 
 
 def test_who_is_revoked_does_not_wait_for_the_next_one_of_a_group(
