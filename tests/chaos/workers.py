@@ -327,7 +327,7 @@ def die_after_inserting_events() -> contextlib.AbstractContextManager[None]:
 
     def execute(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
         answer = execute(sql, *args)
-        if sql.startswith("INSERT") and "storedevent" in sql:
+        if "INSERT" in sql and "storedevent" in sql:
             kill_myself()
         return answer
 
