@@ -24,7 +24,7 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
-from .envelopes import Envelope, envelopes, read_envelope, size_of
+from .envelopes import Envelope, envelopes, is_logged, read_envelope, size_of
 from .probe import Probe
 
 logger = logging.getLogger("django_live.bus")
@@ -35,6 +35,7 @@ __all__ = [
     "envelopes",
     "group_name",
     "layer_in_force",
+    "needs_running_loop",
     "reaches_other_processes",
     "read_envelope",
     "send",
@@ -70,6 +71,9 @@ and what is said after the layer came back would wait for them."""
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
 
+RESTING = frozenset({"channels_redis"})
+"""Packages whose layers do nothing between two sends."""
+
 
 def layer_in_force() -> Any | None:
     """The project's channel layer; None where only this process would hear it."""
@@ -89,6 +93,14 @@ def reaches_other_processes() -> bool:
     return layer_in_force() is not None
 
 
+def needs_running_loop() -> bool:
+    """Whether the layer may do something in its event loop between two sends, such as to tell a broker
+    that it is alive."""
+    return not any(
+        kind.__module__.partition(".")[0] in RESTING for kind in type(layer_in_force()).__mro__
+    )
+
+
 # -- sending ---------------------------------------------------------------------------------------
 
 _local_buses: weakref.WeakSet[Bus] = weakref.WeakSet()
@@ -105,13 +117,23 @@ def send_local(messages: Iterable[Envelope]) -> None:
 
 
 async def send(messages: Iterable[Envelope]) -> None:
-    """Send messages, one after the other. Raises what the layer raises."""
+    """Send messages, one after the other. Raises what the layer raises.
+
+    Twice, where that does no harm: a connection that something on the way has cut while it was idle
+    fails with the next message, and the one after it is fine.
+    """
     layer = layer_in_force()
     if layer is None:
         send_local(messages)
         return
     for message in messages:
-        await layer.group_send(group_name(message["key"]), message)
+        group = group_name(message["key"])
+        try:
+            await layer.group_send(group, message)
+        except Exception:
+            if not is_logged(message):
+                raise  # who hears it twice cannot tell
+            await layer.group_send(group, message)
 
 
 def _is_idle(error: Exception) -> bool:
@@ -213,9 +235,8 @@ class Bus:
         if message["key"] not in self._joined:
             return
         size = size_of(message)
-        is_logged = any(offset for offset, *_ in message["events"])
         with self._inbox_lock:
-            if is_logged and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
+            if is_logged(message) and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
                 self._left_out = True
                 return
             self._inbox_size += size

@@ -48,6 +48,11 @@ def size_of(message: Envelope) -> int:
     return sum(len(data) for _, _, data, *_ in message["events"])
 
 
+def is_logged(message: Envelope) -> bool:
+    """Whether a log has these events, so that their offsets show what is lost or comes twice."""
+    return any(offset for offset, *_ in message["events"])
+
+
 def trace_of(message: Envelope) -> Mapping[str, str]:
     """What a tracer gave to go along; from another release it may be anything."""
     trace = message.get("trace")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from . import bus, tracing
-from .background import background
 from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
+from .spare_loop import spare_loop
 from .topics import Topic
 
 logger = logging.getLogger("django_live.publishing")
@@ -139,12 +139,11 @@ class _Sending:
             self._deadline = began + SEND_TIMEOUT
         if began >= self._deadline:
             raise TimeoutError("it has not answered before")
-        sending = background.submit(bus.send(messages))
-        try:
-            sending.result(timeout=self._deadline - began)
-        except TimeoutError:
-            sending.cancel()  # else those that wait behind it would pile up in memory
-            raise
+        spare_loop.run(
+            lambda: bus.send(messages),
+            self._deadline - began,
+            needs_thread=bus.needs_running_loop(),
+        )
         self._deadline += time.monotonic() - began  # it answers
 
 
