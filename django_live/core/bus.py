@@ -181,6 +181,11 @@ class Bus:
     def reaches_other_processes(self) -> bool:
         return self._layer is not None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the layer brings what other processes say, as far as is known."""
+        return self._layer is not None and self._down_since is None
+
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to listen. The tasks that do it, for the caller to cancel."""
         if self._layer is None:

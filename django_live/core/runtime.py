@@ -44,9 +44,11 @@ MOST_LEAVING = 100
 """Connections that end in a second, when there are so few that they need no longer window."""
 LEAVE_STEP = 0.05
 """Seconds between two looks at who has to leave now."""
-COMMANDS_CHECK = 0.7
-"""Seconds, give or take a tenth: a revocation has to be felt everywhere within one, also where the bus
-lost it, and asking the permissions again takes some of that."""
+COMMANDS_CHECK = 0.35
+"""Seconds, give or take a tenth, between two looks for commands where no layer brings them: a survey has
+to be answered within one. Where a layer does it is every second time: a revocation has to be felt
+everywhere within one second, also where the bus lost it, and asking the permissions again takes some
+of that."""
 
 
 class Runtime:
@@ -64,6 +66,7 @@ class Runtime:
         self.process = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         """What the processes know this event loop by."""
         self.draining = False
+        self._looks = 0
         self.witness = Witness(self.process, self.hub, lambda: self.draining)
         self.control.on_question = self._asked
         self.leaving: set[asyncio.Task[Any]] = set()
@@ -258,6 +261,9 @@ class Runtime:
                 connection.keep_alive()
 
     async def _check_heads(self) -> None:
+        self._looks += 1
+        if self.bus.is_up and self._looks % 2:
+            return
         now = time.monotonic()
         interval = live_settings().HEAD_CHECK
         if not self.bus.reaches_other_processes:

@@ -21,19 +21,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..exceptions import InvalidTopic, StoreError, UnknownTopic
-from . import bus
 from .control import QUESTION, ControlTopic
 from .facts import Facts, Row
+from .hooks import hook_threads, in_thread
 from .hub import Hub
 from .log import get_log
 from .publishing import publish
 from .records import record
+from .sending import waiting_at_most
 from .state import SharedState, get_state
 from .topics import as_topic
 
@@ -42,10 +42,11 @@ ANSWERS = "django_live/answers/"
 ENROL_EVERY = 5.0
 ENROLLED_FOR = 15.0
 """Seconds after which a process that renews no more is not waited for."""
-PATIENCE = 0.8
-"""Seconds that an answer may take."""
-SLOW_PATIENCE = 2.5
-"""The same where no channel layer reaches the other processes: they look once a second."""
+PATIENCE = 0.75
+"""Seconds that an answer may take. Processes that no layer reaches look for questions every
+``COMMANDS_CHECK`` seconds (``runtime``)."""
+SEND_PATIENCE = 0.1
+"""Seconds that who asks waits for a layer that takes nothing: the question is in the log."""
 KEPT = 15.0
 """Seconds for which an answer waits to be collected."""
 CHUNK = 200_000
@@ -154,12 +155,6 @@ def processes() -> dict[str, Process]:
     return {process.id: process for process in sorted(found, key=lambda p: (p.started, p.id))}
 
 
-def patience() -> float:
-    """Seconds that the processes of this site get to answer."""
-    alone = not get_log().shared or bus.reaches_other_processes()
-    return PATIENCE if alone else SLOW_PATIENCE
-
-
 def ask(
     kind: str,
     options: Mapping[str, Any] | None = None,
@@ -180,7 +175,7 @@ def ask(
     survey = Survey(known)
     if not known:
         return survey
-    seconds = patience() if within is None else within
+    seconds = PATIENCE if within is None else within
     id = secrets.token_hex(8)
     question = {
         "id": id,
@@ -190,7 +185,8 @@ def ask(
     }
     if of is not None:
         question["processes"] = list(known)
-    publish(ControlTopic(), QUESTION, question, on_commit=False)
+    with waiting_at_most(SEND_PATIENCE):
+        publish(ControlTopic(), QUESTION, question, on_commit=False)
     survey.answers = _collected(id, known.keys(), began + seconds)
     survey.missing = [process for one, process in known.items() if one not in survey.answers]
     survey.took = time.monotonic() - began
@@ -199,7 +195,9 @@ def ask(
     return survey
 
 
-aask = sync_to_async(ask, thread_sensitive=False)
+async def aask(kind: str, options: Mapping[str, Any] | None = None, **how: Any) -> Survey:
+    """``ask()`` for async callers; the same arguments and errors."""
+    return await in_thread(hook_threads(), lambda: ask(kind, options, **how))
 
 
 def _collected(id: str, wanted: Iterable[str], until: float) -> dict[str, dict[str, Any]]:
