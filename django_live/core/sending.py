@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from . import bus, tracing
+from . import bus, headway, tracing
 from .background import background
 from .counting import tally
 from .events import Draft, Event
@@ -95,6 +95,7 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
+            headway.made(len(appended.events))
             if not topic.is_internal:
                 tally.count("published", amount=len(appended.events))
             _show_observers(topic, appended.events)
