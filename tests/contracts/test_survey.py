@@ -238,14 +238,13 @@ def test_ten_thousand_connections_are_listed_within_a_second() -> None:
     async def work(live: Runtime) -> tuple[int, float]:
         for place in range(10_000):
             connect(live.hub, "open/a", address=f"192.0.2.{place % 250}")
-        best = 60.0
-        for _ in range(5):
+        tries: list[tuple[float, int]] = []
+        while len(tries) < 5 and (not tries or min(tries)[0] >= 1.0):
             began = time.monotonic()
             page = await in_a_thread(survey.connections, limit=10_000, within=10)
-            best = min(best, time.monotonic() - began)
-            if best < 1.0:
-                break
-        return len(page.rows), best
+            tries.append((time.monotonic() - began, len(page.rows)))
+        seconds, rows = min(tries)
+        return rows, seconds
 
     rows, seconds = in_a_process(work)
     assert rows == 10_000
