@@ -19,6 +19,7 @@ const LARGEST = {
   "live-progress.js": 2_500,
   "live-answer.js": 2_500,
   "live-dashboards.js": 6_000,
+  "live-feeds.js": 1_500,
   "live-presence.js": 3_000,
   "live-notifications.js": 4_000,
 };
