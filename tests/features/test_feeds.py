@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote
@@ -245,7 +245,7 @@ def test_a_time_is_readable_without_scripts(ann: User) -> None:
     moment = timezone.now() - timedelta(minutes=5)
     html = rendered("{% load live_feeds %}{% live_ago moment %}", ann, moment=moment)
     [said, shown] = re.findall(r'<live-ago><time datetime="([^"]+)">([^<]+)</time>', html)[0]
-    assert timezone.datetime.fromisoformat(said) == moment
+    assert datetime.fromisoformat(said) == moment
     assert str(moment.year) in shown
 
 

@@ -1,18 +1,14 @@
 /** A small renderer of lines and bars: axes, gaps, and what is under the pointer. Draws as many points as it has pixels. */
 
 import { clock, text } from "./format.js";
-
-export interface Series {
-  readonly name: string;
-  readonly values: (number | null)[];
-}
+import type { Drawer, Series } from "./libraries.js";
 
 const LEFT = 48;
 const BOTTOM = 20;
 const TOP = 8;
 const STEPS = 4;
 
-export class Canvas {
+export class Canvas implements Drawer {
   private readonly canvas = document.createElement("canvas");
   private readonly tip = document.createElement("output");
   private times: number[] = [];
