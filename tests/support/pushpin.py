@@ -66,7 +66,7 @@ def is_there() -> bool:
 class Pushpin:
     """Proxies one origin, and signs what it asks."""
 
-    key = "a key of the proxy and of the site, for the tests"
+    key = "a-key-of-the-proxy-and-the-site-for-the-tests"
 
     def __init__(self) -> None:
         self.host = "127.0.0.1"
@@ -78,9 +78,7 @@ class Pushpin:
     @property
     def proxies(self) -> str:
         """`GRIP_PROXIES` of the site, as JSON."""
-        return json.dumps(
-            [{"control_uri": f"http://127.0.0.1:{self.control}", "verify_key": self.key}]
-        )
+        return json.dumps([{"control_uri": f"http://127.0.0.1:{self.control}", "key": self.key}])
 
     def start(self, origins: Mapping[str, str]) -> Self:
         """`origins`: by the host that is asked for, `*` for any, an address as ``host:port``."""
