@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core import signing
+from django.core.checks import CheckMessage, Warning, register
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from ..conf import live_settings
@@ -48,6 +49,7 @@ from ..transports.requests import (
 )
 from ..transports.tickets import Record
 
+MIDDLEWARE = "django_grip.GripMiddleware"
 EVERYBODY = "live-all"
 HANDLE = "live-edge"
 """Parameter of the link that says whose stream it is."""
@@ -68,6 +70,25 @@ def install() -> None:
     """Publish to the proxy what is numbered from now on. Called when the apps are ready."""
     if is_configured():
         forward_to(forward)
+        register(check_proxies, "django_live")
+
+
+def check_proxies(app_configs: object, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """W024: a proxy that will not be believed."""
+    faults = []
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        faults.append(f'"{MIDDLEWARE}" is not in MIDDLEWARE')
+    named = getattr(settings, "GRIP_PROXIES", None) or []
+    if any("key" not in proxy for proxy in named):
+        faults.append('a proxy in GRIP_PROXIES has no "key"')
+    return [
+        Warning(
+            f"No GRIP proxy is believed, and streams are held here: {fault}.",
+            hint="See docs/howto/edge.md.",
+            id="django_live.W024",
+        )
+        for fault in faults
+    ]
 
 
 def is_proxied(request: Any) -> bool:
@@ -193,8 +214,14 @@ def _events_for_proxy(request: HttpRequest) -> HttpResponseBase:
     response = HttpResponse(reading.body(), content_type=SSE.content_type)
     response["Cache-Control"] = "no-store, no-transform, private"
     response["X-Accel-Buffering"] = "no"
+    leave_as_it_is(response)
     _instruct(request, plan, reading)
     return response
+
+
+def leave_as_it_is(response: HttpResponse) -> None:
+    """For GZipMiddleware: what the proxy writes behind it is not compressed."""
+    response["Content-Encoding"] = "identity"
 
 
 def _plan_of_link(request: HttpRequest) -> Plan:
@@ -220,11 +247,9 @@ def _last_words(refused: Refused) -> HttpResponse:
 
 def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> None:
     """Tell the proxy what to hold, and where to ask again."""
-    from gripcontrol import Channel
-
-    grip: Any = getattr(request, "grip", None)
-    instruct = grip.start_instruct()
     wanted, handle = live_settings(), handle_of(plan.viewer)
+    grip: Any = getattr(request, "grip", None)
+    instruct = grip.start_instruct()  # from here on nothing may fail: the middleware would, too
     parameters = [("topic", asked.topic.name) for asked in plan.requests]
     parameters += [("cursor", reading.cursor), (HANDLE, handle)]
     instruct.set_next_link(f"{request.path}?{urlencode(parameters)}", max(1, round(wanted.RECHECK)))
@@ -233,18 +258,27 @@ def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> No
         name = channel_of(asked.topic)
         place = reading.place(asked)
         if place:
-            instruct.add_channel(Channel(name, prev_id=place, filters=["build-id"]))
+            instruct.add_channel(_channel(name, "build-id", prev_id=place))
             id_format.append(f"%({name})s")
         else:
             instruct.add_channel(name)
     for name in channels_of_viewer(plan.viewer):
-        instruct.add_channel(Channel(name, filters=["require-sub"]))
+        instruct.add_channel(_channel(name, "require-sub"))
     if id_format:
         instruct.meta["id_format"] = ",".join(id_format + plan.kept_places)
     if not reading.answer.more:
         instruct.set_hold_stream()
         keep_alive = (SSE.keep_alive() + b"\n").decode()
         instruct.set_keep_alive(keep_alive, max(1, round(wanted.HEARTBEAT)))
+
+
+def _channel(name: str, passing: str, prev_id: str | None = None) -> Any:
+    """A channel of the proxy's, and the filter that what comes there has to pass."""
+    from gripcontrol import Channel
+
+    channel = Channel(name, prev_id)
+    channel.filters.append(passing)
+    return channel
 
 
 class _ReadingForProxy(Reading):

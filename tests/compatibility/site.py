@@ -12,8 +12,7 @@ from .members.live import MemberTopic
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 PAGE = """{% load live live_presence live_progress %}<!doctype html><html lang="en">
 <title>Mine</title>{% live_client %}{% live_status %}

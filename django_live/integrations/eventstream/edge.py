@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django_eventstream.eventstream import get_events
 from django_eventstream.utils import sse_encode_event
 
@@ -67,7 +67,8 @@ def hold_response(request: Any, asked: Any, viewer: Viewer | None) -> HttpRespon
     stream that goes on. Raises its ``EventPermissionError``."""
     if viewer is None:
         viewer = listener_for(request, asked.user, frozenset(asked.channels))
-    response: HttpResponseBase = get_events(asked).to_grip_response(request)
+    response: HttpResponse = get_events(asked).to_grip_response(request)
+    grip.leave_as_it_is(response)
     instruct = request.grip.instruct
     link = urlsplit(instruct.next_link)
     parameters = [(k, v) for k, v in parse_qsl(link.query) if k != grip.HANDLE]

@@ -126,12 +126,16 @@ def test_channels_can_be_topics(tmp_path: Path) -> None:
         theirs = listen(site, "/any/?channel=open/shelf&channel=ephemeral/shelf", "stream-open")
         ours = listen(site, "/live/events/?topic=open/shelf", "stream-open")
         site.database.python(
-            "from django_live import publish\n"
-            "publish('open/shelf', 'published', {'n': 1})\n"
-            "publish('ephemeral/shelf', 'published', {'n': 2})\n"
+            "from django_live import publish\npublish('open/shelf', 'published', {'n': 1})"
         )
-        site.send(("open/shelf", "sent", {"n": 3}))
-        assert [frame.data for frame in theirs.events(3)] == ['{"n": 1}', '{"n": 2}', '{"n": 3}']
+        first = theirs.next_event()
+        # Without a channel layer, what is not kept stays in its process.
+        site.send(("ephemeral/shelf", "sent", {"n": 2}), ("open/shelf", "sent", {"n": 3}))
+        assert [frame.data for frame in (first, *theirs.events(2))] == [
+            '{"n": 1}',
+            '{"n": 2}',
+            '{"n": 3}',
+        ]
         assert [frame.data for frame in ours.events(2)] == ['{"n":1}', '{"n":3}']
         for channel in ("readers/all", "none/such"):
             with SSEReader(site.server.host, site.server.port, f"/any/?channel={channel}") as no:
