@@ -40,7 +40,9 @@ ROOT_URLCONF = "tests.compatibility.site"
 # How a site is told of its prefix: here, or by the server.
 FORCE_SCRIPT_NAME = os.environ.get("TEST_SCRIPT_NAME")
 STATIC_ROOT = os.environ.get("TEST_STATIC_ROOT", "/nowhere")
-STATIC_URL = "static/"  # below the prefix, whoever says it
+# Django makes this of a relative one before it knows of a prefix.
+STATIC_URL = "/site/static/"
+WHITENOISE_STATIC_PREFIX = "/static/"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

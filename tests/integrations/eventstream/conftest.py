@@ -57,8 +57,14 @@ class Site:
 
     def sign_in(self, name: str) -> Site:
         """The site as somebody who is signed in sees it."""
-        cookie = self.ask(f"/sign-in/?name={name}").headers["Set-Cookie"].split(";")[0]
+        cookie = session_cookie(self.ask(f"/sign-in/?name={name}"))
         return Site(self.server, self.database, {"Cookie": cookie}, self.opened)
+
+
+def session_cookie(response: http.client.HTTPResponse) -> str:
+    """The cookie of the session that an answer begins."""
+    (cookie,) = (c for c in response.headers.get_all("Set-Cookie", []) if c.startswith("sessionid"))
+    return cookie.split(";")[0]
 
 
 def read_until(response: http.client.HTTPResponse, last: bytes) -> bytes:

@@ -35,6 +35,7 @@ def stream(
     """Open a stream, do something once it is open, and read until the last event."""
     response = site.ask(path, headers)
     body = read_until(response, b"event: stream-open")
+    assert b"event: stream-open" in body, body
     act()
     body += read_until(response, LAST)
     response.close()
@@ -85,7 +86,7 @@ def last(site: Site, channel: str) -> None:
 def resumed_twice(site: Site) -> Any:
     """From the id of an event, as a browser does it."""
     response = site.ask("/room/twice/")
-    read_until(response, b"stream-open")
+    assert b"stream-open" in read_until(response, b"stream-open")
     site.send(("room-twice", "message", "one"), ("room-twice", "message", "two"))
     body = read_until(response, b"two")
     response.close()
@@ -116,7 +117,7 @@ def kicked(site: Site) -> Any:
     """Somebody whose permission is taken away is told, and cut off; others are not."""
     ann, bob = site.sign_in("ann"), site.sign_in("bob")
     stays = bob.ask("/one/secret-room/")
-    read_until(stays, b"stream-open")
+    assert b"stream-open" in read_until(stays, b"stream-open")
 
     def act() -> None:
         site.get("/withdraw/", name="ann", channel="secret-room")
