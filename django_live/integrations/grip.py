@@ -16,6 +16,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import asdict
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlencode
@@ -376,7 +377,7 @@ def _good_for() -> float:
 def viewer_of_handle(handle: str) -> Viewer:
     """Who a handle stands for, if they are still signed in. Raises ``Refused``."""
     try:
-        name = signing.TimestampSigner(salt=SALT).unsign(handle, _good_for())
+        name = signing.TimestampSigner(salt=SALT).unsign(handle, timedelta(seconds=_good_for()))
     except signing.BadSignature as error:
         raise Refused(400, [Refusal("malformed-request")]) from error
     entry = get_state().get(MAP + name, KEY)

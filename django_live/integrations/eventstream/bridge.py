@@ -50,6 +50,11 @@ def install() -> None:
         forward_to(Outlet())
 
 
+def _options() -> dict[str, Any]:
+    options: dict[str, Any] = getattr(settings, "EVENTSTREAM_REDIS", {})
+    return options
+
+
 # -- from them -------------------------------------------------------------------------------------
 
 
@@ -75,7 +80,7 @@ async def listen(_: Hub, process: str) -> None:
 async def _hear() -> None:
     from redis.asyncio import Redis
 
-    options = {"health_check_interval": 10, **settings.EVENTSTREAM_REDIS}
+    options = {"health_check_interval": 10, **_options()}
     async with Redis(**options) as client, client.pubsub() as heard:
         await heard.subscribe(NAME)
         while True:
@@ -131,7 +136,7 @@ class Outlet:
             from redis import Redis
 
             limits = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
-            self._client = Redis(**{**settings.EVENTSTREAM_REDIS, **limits})
+            self._client = Redis(**{**_options(), **limits})
         return self._client
 
     def _rest(self, error: Exception) -> None:

@@ -37,7 +37,9 @@ def install() -> None:
 def forward(topic: Topic, appended: Appended) -> None:
     """Publish numbered events to the proxy."""
     channel = None if topic.is_internal else channel_of_topic(topic)
-    for event in appended.events if channel is not None else ():
+    if channel is None:
+        return
+    for event in appended.events:
         said = said_of(event)
         meta = {"skip_users": ",".join(said.skip)} if said.skip else {}
         here = before = None

@@ -41,12 +41,11 @@ class Listener:
 def listener_for(request: Any, user: Any, channels: frozenset[str]) -> Viewer:
     """The viewer for a request that asks for these channels. ``user`` is who django-eventstream says it
     is: that may be a user of a token, which has no session."""
-    session = getattr(request, "session", None)
-    by_session = getattr(request, "user", None)
-    has_session = session is not None and (user is None or by_session == user)
+    by_session: Any = getattr(request, "user", None)
+    session: Any = getattr(request, "session", None) if user in (None, by_session) else None
     return Viewer(
         user=user if user is not None else AnonymousUser(),
-        session_key=session.session_key if has_session else None,
+        session_key=session.session_key if session is not None else None,
         source=Listener(channels).user,
     )
 

@@ -14,7 +14,7 @@ import pytest
 from tests.integrations.eventstream.conftest import Site, site_of
 from tests.support.redis import RedisServer
 from tests.support.requirements import requires
-from tests.support.sse_reader import SSEReader
+from tests.support.sse_reader import Frame, SSEReader
 
 pytestmark = pytest.mark.any_database
 
@@ -71,7 +71,7 @@ def load(site: Site, channel: str) -> tuple[int, int, int]:
     got: list[list[int]] = []
 
     def read(reader: SSEReader) -> None:
-        frames = []
+        frames: list[Frame] = []
         while not frames or frames[-1].event != "end":
             frames.append(reader.next_frame(60))
         events = [frame for frame in frames if frame.event == "counted"]
