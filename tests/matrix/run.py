@@ -7,6 +7,7 @@ Nothing may be left out: LIVE_REQUIRE=all unless it is set.
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from tests.matrix.page import RESULTS
 from tests.matrix.parts import ON_DATABASES, PARTS, Part
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCK = Path(tempfile.gettempdir()) / "django_live_matrix.lock"
 PACKAGES = (
     "channels", "channels-redis", "redis", "daphne", "uvicorn", "hypercorn", "granian", "whitenoise",
     "django-allauth", "django-guardian", "django-unfold", "djangorestframework", "django-eventstream",
@@ -70,6 +72,12 @@ def counts_of(report: Path) -> dict[str, int]:
 
 def keep(database: str, part: Part, counts: dict[str, int]) -> None:
     """Write down what came of a part, in place of what was known of it."""
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # environments may run side by side
+        _keep(database, part, counts)
+
+
+def _keep(database: str, part: Part, counts: dict[str, int]) -> None:
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     python = ".".join(platform.python_version_tuple()[:2])
     name = f"Python {python}, Django {'.'.join(map(str, django.VERSION[:2]))}, {database}"
