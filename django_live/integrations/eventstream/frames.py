@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ...core.events import Event
 from ...core.topics import Topic
@@ -32,16 +31,12 @@ class EventstreamFrames:
     name = "eventstream"
     content_type = "text/event-stream"
 
-    def __init__(self, channels: Mapping[str, str]) -> None:
-        self._channels = channels
-        """By the first 12 digits of a topic's key."""
-        self._names: dict[str, str] = {}
+    def __init__(self, topics: Mapping[str, Topic]) -> None:
+        """``topics``: by the channel that each stands for."""
+        self._channels = {topic.key[:12]: channel for channel, topic in topics.items()}
+        self._names = {topic.name: channel for channel, topic in topics.items()}
         self.over: Callable[[], None] = lambda: None
         """Ends the connection."""
-
-    def name_topics(self, names: Mapping[str, str]) -> None:
-        """Which channel a topic's name stands for."""
-        self._names = dict(names)
 
     def event(self, topic: Topic, event: Event) -> bytes:
         said = said_of(event)
@@ -66,7 +61,7 @@ class EventstreamFrames:
         return _frame("stream-snapshot", data)
 
     def reset(self, topic: str, reason: str, snapshot_follows: bool) -> bytes:
-        return _frame("stream-reset", _json({"channels": [self._names.get(topic, topic)]}))
+        return _frame("stream-reset", json.dumps({"channels": [self._names.get(topic, topic)]}))
 
     def error(self, topic: str, code: str, message: str) -> bytes:
         """The end of the stream; a client that may come back is not kept from it by an id."""
@@ -75,7 +70,7 @@ class EventstreamFrames:
             return b""
         channel = self._names.get(topic, topic)
         text = f"Permission denied to channels: {channel}"
-        data = _json({"condition": "forbidden", "text": text, "channels": [channel]})
+        data = json.dumps({"condition": "forbidden", "text": text, "channels": [channel]})
         return _frame("stream-error", data, "error") + b"\n"
 
     def goodbye(self, retry: float) -> bytes:
@@ -89,7 +84,3 @@ def _frame(type: str, text: str, id: str = "") -> bytes:
         lines.append(f"id: {id}")
     lines += [f"data: {line}" for line in _LINE_END.split(text)]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value)

@@ -119,8 +119,7 @@ def _may_read(user: Any, channel: str) -> bool:
 
 def _stream(request: ASGIRequest, asked: Any) -> HttpResponseBase:
     topics = _topics(asked.channels)
-    dialect = EventstreamFrames({topic.key[:12]: channel for channel, topic in topics.items()})
-    dialect.name_topics({topic.name: channel for channel, topic in topics.items()})
+    dialect = EventstreamFrames(topics)
     viewer = listener_for(request, asked.user, frozenset(asked.channels))
     plan = Plan(viewer, _requests(topics, asked.channel_last_ids), dialect=dialect)
     plan.peer = peer_of(request)
