@@ -19,7 +19,7 @@ from tests.support.sse_reader import Frame, SSEReader
 pytestmark = pytest.mark.any_database
 
 BURST = 100
-WRITERS, EACH, READERS, ROUNDS = 4, 100, 10, 6
+WRITERS, EACH, READERS, ROUNDS = 4, 50, 5, 6
 STREAMS = 60
 
 
