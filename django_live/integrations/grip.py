@@ -259,12 +259,12 @@ def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> No
         name = channel_of(asked.topic)
         place = reading.place(asked)
         if place:
-            instruct.add_channel(_channel(name, "build-id", prev_id=place))
+            instruct.add_channel(channel_with(name, "build-id", prev_id=place))
             id_format.append(f"%({name})s")
         else:
             instruct.add_channel(name)
     for name in channels_of_viewer(plan.viewer):
-        instruct.add_channel(_channel(name, "require-sub"))
+        instruct.add_channel(channel_with(name, "require-sub"))
     if id_format:
         instruct.meta["id_format"] = ",".join(id_format + plan.kept_places)
     if not reading.answer.more:
@@ -273,7 +273,7 @@ def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> No
         instruct.set_keep_alive(keep_alive, max(1, round(wanted.HEARTBEAT)))
 
 
-def _channel(name: str, passing: str, prev_id: str | None = None) -> Any:
+def channel_with(name: str, passing: str, prev_id: str | None = None) -> Any:
     """A channel of the proxy's, and the filter that what comes there has to pass."""
     from gripcontrol import Channel
 

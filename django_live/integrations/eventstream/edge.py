@@ -77,5 +77,5 @@ def hold_response(request: Any, asked: Any, viewer: Viewer | None) -> HttpRespon
     query = urlencode([*parameters, (grip.HANDLE, grip.handle_of(viewer))])
     instruct.set_next_link(f"{link.path}?{query}", max(1, round(live_settings().RECHECK)))
     for name in grip.channels_of_viewer(viewer):
-        instruct.add_channel(name)
+        instruct.add_channel(grip.channel_with(name, "require-sub"))
     return response

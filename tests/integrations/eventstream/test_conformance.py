@@ -122,7 +122,10 @@ def kicked(site: Site) -> Any:
     def act() -> None:
         site.get("/withdraw/", name="ann", channel="secret-room")
 
-    told = stream(ann, "/one/secret-room/", act)
+    status, headers, body = stream(ann, "/one/secret-room/", act)
+    head, *errors = body.split(b"event: stream-error\n")
+    assert len(set(errors)) == 1, "its own view says it twice, the same each time"
+    told = status, headers, head, errors[0]
     site.send(("secret-room", "message", LAST.decode()))
     return told, without_ids(read_until(stays, LAST))
 

@@ -85,7 +85,7 @@ with override_settings(EVENTSTREAM_CHANNELMANAGER_CLASS=default):
     print(news.can_subscribe(nobody), news.can_subscribe(came), other.can_subscribe(came))
     print(news.can_subscribe(came.refreshed()))
 # A permission of the project's own says who may, whatever the address.
-user = User(pk=1, username="ann", last_name="allowed")
+user = User.objects.create(username="ann", last_name="allowed")
 print(topic_of_channel("secret").can_subscribe(Viewer(user=user)),
       topic_of_channel("secret").can_subscribe(nobody), topic_of_channel("news").can_subscribe(nobody))
 """
