@@ -37,6 +37,7 @@ class EventstreamFrames:
         self._names = {topic.name: channel for channel, topic in topics.items()}
         self.over: Callable[[], None] = lambda: None
         """Ends the connection."""
+        self._is_final = False
 
     def event(self, topic: Topic, event: Event) -> bytes:
         said = said_of(event)
@@ -68,13 +69,14 @@ class EventstreamFrames:
         asyncio.get_running_loop().call_soon(self.over)  # behind what is written now
         if code not in FINAL:
             return b""
+        self._is_final = True
         channel = self._names.get(topic, topic)
         text = f"Permission denied to channels: {channel}"
         data = json.dumps({"condition": "forbidden", "text": text, "channels": [channel]})
         return _frame("stream-error", data, "error") + b"\n"
 
     def goodbye(self, retry: float) -> bytes:
-        return f"retry: {round(retry * 1000)}\n\n".encode()
+        return b"" if self._is_final else f"retry: {round(retry * 1000)}\n\n".encode()
 
 
 def _frame(type: str, text: str, id: str = "") -> bytes:
