@@ -35,7 +35,7 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-cluster test test-client test-databases test-postgresql test-mariadb lint format docs client clean soak bench
+.PHONY: help demo demo-cluster test test-client test-databases test-postgresql test-mariadb lint format docs screenshots matrix client clean soak bench
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -171,6 +171,13 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
+
+screenshots: $(DEV_READY) ## the pictures of the documentation, made of the example
+	$(BIN)/python docs/screenshots.py
+
+matrix: $(DEV_READY) ## every Python, Django and database that is there, and the page that says so
+	$(BIN)/python -m tox
+	$(BIN)/python -m tests.matrix.page
 
 client: $(CLIENT_READY) ## build the browser client into the package
 	cd client && npm run build

@@ -30,10 +30,12 @@ from tests.support.servers import Server, free_port
 
 pytestmark = pytest.mark.timeout(120)
 
-PAGES = [page for page in pages() if page.name != "README.md"]
+# The README and the tutorial are followed as a whole: test_five_minutes.py, test_tutorial.py.
+PAGES = [p for p in pages() if p.name != "README.md" and p.parent.name != "tutorial"]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"python", "html+django", "sh", "text", "nginx", "js", "css", "{toctree}", "diff"}
 LANGUAGES |= {"ini", "yaml", "json"}  # see test_deploy_guide.py
+LANGUAGES |= {"{eval-rst}"}  # of the API, see test_pages.py
 START = """
 import django
 django.setup()
