@@ -47,6 +47,7 @@ INSTALLED_APPS = [
     "example_project.people",  # before django_live, whose templates it replaces
     "django_live",
     "django_live.notifications",
+    "django_live.chat",
     "example_project.orders",
     "example_project.transports",
     "example_project.imports",
