@@ -21,6 +21,7 @@ const LARGEST = {
   "live-dashboards.js": 6_000,
   "live-presence.js": 3_000,
   "live-notifications.js": 4_000,
+  "live-chat.js": 9_000,
 };
 const client = new URL("../", import.meta.url);
 const serving = new URL("../django_live/static/django_live/", client);

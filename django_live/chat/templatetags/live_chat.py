@@ -170,6 +170,9 @@ def _texts() -> dict[str, str]:
         "loading": _("Loading …"),
         "react": _("%s, %s times"),
         "unread": _("%s unread"),
+        "edit": _("Edit"),
+        "save": _("Save"),
+        "cancel": _("Cancel"),
     }
 
 
