@@ -65,17 +65,15 @@ def test_the_same_message_again_is_the_same(room: Room, ann: User, bob: User, he
 
 
 def test_a_rollback_leaves_nothing(room: Room, ann: User, heard: Heard) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         send(room, ann, "never")
-        _ = 1 / 0
+        transaction.set_rollback(True)
     assert not Message.objects.exists()
     assert heard(room) == []
     assert send(room, ann, "first").number == 1
 
 
-def test_queries_do_not_depend_on_the_room(
-    room: Room, ann: User, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_queries_do_not_depend_on_the_room(room: Room, ann: User) -> None:
     send(room, ann, "warm")
 
     def statements() -> Counter[str]:
@@ -97,8 +95,6 @@ def test_queries_do_not_depend_on_the_room(
     )
     assert statements() == small
     assert (small["chat"], small["outbox"]) == (3, 1)
-    with capsys.disabled():
-        print("statements", small)
 
 
 def test_many_at_once_have_one_order(room: Room, ann: User, bob: User, heard: Heard) -> None:
@@ -146,7 +142,9 @@ BAD_TEXTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
-def test_what_is_no_message_is_refused(room: Room, ann: User, ask: Ask, heard: Heard, text: Any) -> None:
+def test_what_is_no_message_is_refused(
+    room: Room, ann: User, ask: Ask, heard: Heard, text: Any
+) -> None:
     with pytest.raises(Rejected) as refused:
         ask(ann, room, "send", text=text, client_id="client-1")
     assert refused.value.code in ("empty", "too-long", "malformed")
@@ -275,7 +273,9 @@ def test_authors_and_moderators_delete(
     assert code_of(send, room, ann, "re", reply_to=own.pk) == "no-such-message"
 
 
-def test_messages_of_other_rooms_are_out_of_reach(room: Room, ann: User, cat: User, ask: Ask) -> None:
+def test_messages_of_other_rooms_are_out_of_reach(
+    room: Room, ann: User, cat: User, ask: Ask
+) -> None:
     elsewhere = create_room("Other", by=cat)
     message = send(elsewhere, cat, "secret")
     for type, data in (("edit", {"text": "x"}), ("delete", {}), ("react", {"code": "👍"})):
@@ -293,7 +293,9 @@ def test_an_answer_has_what_it_answers_to(room: Room, ann: User, bob: User, hear
     assert data["reply_to"]["text"] == "Who brings milk?"
 
 
-def test_reactions_are_counted_once_for_each(room: Room, ann: User, bob: User, heard: Heard) -> None:
+def test_reactions_are_counted_once_for_each(
+    room: Room, ann: User, bob: User, heard: Heard
+) -> None:
     message = send(room, ann, "cake")
     heard(room)
     assert react(message.pk, ann, "👍") == {"1f44d": 1}
@@ -307,8 +309,9 @@ def test_reactions_are_counted_once_for_each(room: Room, ann: User, bob: User, h
 
 
 def test_a_mention_notifies_members_only(
-    room: Room, ann: User, bob: User, cat: User
+    room: Room, ann: User, bob: User, new_user: NewUser
 ) -> None:
+    new_user("cat")  # is not in the room
     send(room, ann, "@bob, and @cat. and @ann! mail@bob.example @bob")
     told = Notification.objects.get()
     assert (told.recipient_id, told.kind, told.actor_id) == (bob.pk, "chat_mention", ann.pk)
