@@ -41,8 +41,10 @@ def bounded(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdigit() or int(length) > most + ENVELOPE:
             return refused(request, too_large(), kwargs.get("room"), is_read=False)
-        answer = view(request, *args, **kwargs)
-        return refused(request, too_large(), kwargs.get("room")) if quota.exceeded else answer
+        _ = request.POST  # read here, so that nothing is done of a request that was cut short
+        if quota.exceeded:
+            return refused(request, too_large(), kwargs.get("room"), is_read=False)
+        return view(request, *args, **kwargs)
 
     return wrapped
 
