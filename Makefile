@@ -131,6 +131,7 @@ soak: $(DEV_READY) ## a million malformed inputs, 100,000 connections, long test
 	@$(BIN)/python -m tests.churn.soak $(CONNECTIONS)
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/chaos
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q tests/servers/test_drain.py
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/servers/test_chat.py
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors
@@ -156,6 +157,7 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/presence.py
 	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/chat.py
 	$(BIN)/python benchmarks/fanout/run.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build

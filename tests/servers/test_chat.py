@@ -227,7 +227,7 @@ def run_with_a_kill(site: Site, **wrong: bool) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "engine", ["sqlite", pytest.param("postgresql", marks=requires("postgresql"))]
+    "engine", ["sqlite", pytest.param("postgresql", marks=[requires("postgresql"), pytest.mark.long])]
 )
 def test_a_process_is_killed_while_fifty_write(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory
