@@ -98,7 +98,7 @@ test: $(DEV_READY) test-client ## run every test this machine can run, and name 
 
 # The contracts once more: on SQLite they ran with everything else. What is the same on any database,
 # because it stands on Redis, on memory or on a database of its own, is not repeated.
-ON_A_DATABASE := tests/contracts tests/stores tests/features -m "not any_database"
+ON_A_DATABASE := tests/contracts tests/stores tests/features tests/chat -m "not any_database"
 
 test-postgresql: $(DEV_READY)
 	@$(call on_database,postgresql,PostgreSQL)
@@ -109,11 +109,11 @@ test-mariadb: $(DEV_READY)
 # $(call on_database,name of the requirement,name for people)
 define on_database
 	if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("$(1)"))'; then \
-	  echo "Stores, outbox and changes on $(2) …"; \
+	  echo "Stores, outbox, changes and chat on $(2) …"; \
 	  LIVE_TEST_DATABASE=$(1) $(PYTEST) $(ON_A_DATABASE); \
 	else case ",$$LIVE_REQUIRE," in \
 	  *,all,*|*,$(1),*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no $(2)"; exit 1;; \
-	  *) echo "Left out: stores, outbox and changes on $(2) (there is none here)";; esac; fi
+	  *) echo "Left out: stores, outbox, changes and chat on $(2) (there is none here)";; esac; fi
 endef
 
 ifdef HAVE_NPM

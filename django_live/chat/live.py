@@ -78,7 +78,7 @@ class ReaderTopic(Topic):
     ``standing`` (``{"room", "member", "muted", "banned"}``)."""
 
     pattern = "live/chat/of/<str:user>"
-    overflow = "conflate"
+    history = History(events=100, age=timedelta(hours=1))
     user: str
 
     def can_subscribe(self, viewer: Viewer) -> bool:
@@ -88,6 +88,9 @@ class ReaderTopic(Topic):
         from .reading import read_numbers
 
         return {"read": read_numbers(self.user)}
+
+    def forget(self, user: Any, type: str, data: Any) -> Any:
+        return None if str(user.pk) == self.user else data
 
 
 def room_topics(room_id: int, namespace: str) -> tuple[RoomTopic, NowTopic]:

@@ -169,7 +169,7 @@ def _tell(room: Room, user: Any, using: str) -> None:
         "banned": access.is_banned,
     }
     topic = ReaderTopic(user=str(user.pk), namespace=room.namespace)
-    publish(topic, "standing", standing, conflate=f"standing {room.pk}", using=using)
+    publish(topic, "standing", standing, using=using)
     if not access.may_read:
         for one in room_topics(room.pk, room.namespace):
             recheck(user=user, topic=one, using=using)

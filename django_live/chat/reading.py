@@ -52,7 +52,7 @@ def mark_read(room: Room | int, user: Any, number: int, *, namespace: str | None
         return int(access.membership.read_number)
     told: dict[str, Any] = {"room": room_id, "number": number}
     topic = ReaderTopic(user=str(user.pk), namespace=access.room.namespace)
-    publish(topic, "read", told, conflate=f"read {room_id}", using=using)
+    publish(topic, "read", told, using=using)
     if is_small(room_id):
         told = {"id": str(user.pk), "name": name_of(user), "number": number}
         now = NowTopic(room=room_id, namespace=access.room.namespace)

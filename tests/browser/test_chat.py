@@ -169,7 +169,7 @@ def test_what_is_said_offline_is_sent_once_and_survives_a_reload(
 
     # The answers are lost, and the page is loaded anew before the client sends it again.
     anna.evaluate(
-        "live.call = () => Promise.reject(Object.assign(new Error('x'), { code: 'connection-lost' }))"
+        "void (live.call = () => Promise.reject(Object.assign(new Error('x'), { code: 'timeout' })))"
     )
     say(anna, "kept over a reload")
     expect(message(anna, "kept over a reload")).to_have_attribute("data-pending", "waiting")

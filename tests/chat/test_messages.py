@@ -141,6 +141,7 @@ BAD_TEXTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_what_is_no_message_is_refused(
     room: Room, ann: User, ask: Ask, heard: Heard, text: Any
@@ -172,6 +173,7 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("data", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 def test_what_cannot_be_read_is_refused(
     room: Room, ann: User, ask: Ask, heard: Heard, data: dict[str, Any]

@@ -209,12 +209,14 @@ def run_with_a_kill(site: Site, **wrong: bool) -> list[str]:
         one._connected()
     threads = all_at_once([one.write for one in chatters])
     deadline = time.monotonic() + 60
-    while sum(len(one.acknowledged) for one in chatters) < MEMBERS * EACH / 4:
+    while sum(len(one.acknowledged) for one in chatters) < len(chatters) * EACH / 4:
         assert time.monotonic() < deadline, "too slow to be killed in the middle"
         time.sleep(0.005)
     killed = site.servers[0]
     killed.kill()
-    assert sum(len(one.acknowledged) for one in chatters) < MEMBERS * EACH, "nobody wrote any more"
+    assert sum(len(one.acknowledged) for one in chatters) < len(chatters) * EACH, (
+        "nobody wrote any more"
+    )
     for thread in threads:
         thread.join(90)
     kept = site.kept()[first:]
@@ -222,12 +224,13 @@ def run_with_a_kill(site: Site, **wrong: bool) -> list[str]:
     for thread in all_at_once([lambda one=one: one.hear(last) for one in chatters]):  # type: ignore[misc]
         thread.join(60)
     killed.start()
-    assert sum(one.cuts > 0 for one in chatters) >= MEMBERS // 2, "half of them were cut off"
+    assert sum(one.cuts > 0 for one in chatters) >= len(chatters) // 2, "half of them were cut off"
     return judge(chatters, kept)
 
 
 @pytest.mark.parametrize(
-    "engine", ["sqlite", pytest.param("postgresql", marks=[requires("postgresql"), pytest.mark.long])]
+    "engine",
+    ["sqlite", pytest.param("postgresql", marks=[requires("postgresql"), pytest.mark.long])],
 )
 def test_a_process_is_killed_while_fifty_write(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory
@@ -237,15 +240,11 @@ def test_a_process_is_killed_while_fifty_write(
         assert run_with_a_kill(site) == []
 
 
-@pytest.mark.parametrize(
-    ("how", "found"),
-    [("is_new_each_time", "doubled"), ("forgets", "did not hear")],
-)
-def test_the_judge_finds_what_is_wrong(
-    how: str, found: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The controls: without the client's own id what is sent again is there twice; without a cursor
+def test_the_judge_finds_what_is_wrong(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The control: without the client's own id what is sent again is there twice, and without a cursor
     what was said meanwhile is missed."""
     with ExitStack() as stack:
-        site = Site("sqlite", tmp_path_factory.mktemp("control"), stack, MEMBERS)
-        assert any(found in one for one in run_with_a_kill(site, **{how: True}))
+        site = Site("sqlite", tmp_path_factory.mktemp("control"), stack, 20)
+        wrong = run_with_a_kill(site, is_new_each_time=True, forgets=True)
+    for found in ("doubled", "did not hear"):
+        assert any(found in one for one in wrong)

@@ -144,7 +144,7 @@ function liveChat(live: Live): CustomElementConstructor {
       this.subscriptions = [
         live.subscribe(this.topic, room, { cursor: this.dataset["cursor"], transport }),
         live.subscribe(this.getAttribute("now") ?? "", now, { transport }),
-        live.subscribe(this.getAttribute("reader") ?? "", reader, { transport }),
+        live.subscribe(this.getAttribute("reader") ?? "", reader, { cursor: this.dataset["readerCursor"], transport }),
       ];
     }
 

@@ -67,7 +67,7 @@ def _panel(request: Any, access: Access, heading: int) -> dict[str, Any]:
             '{% live_chat %} finds no address for its forms. Add path("chat/", '
             'include("django_live.chat.urls")) to your urls.py.'
         ) from error
-    cursor = page_places(request, [topic]).get(topic.key, "")  # before the messages are read
+    places = page_places(request, [topic, reader])  # before the messages are read
     before = _number(request.GET.get("before"))
     found = page_of(room, before=before)
     own, may_moderate = access.membership, access.may_moderate(user)
@@ -77,7 +77,8 @@ def _panel(request: Any, access: Access, heading: int) -> dict[str, Any]:
         "topic": topic.name,
         "now": now.name,
         "reader": reader.name,
-        "data-cursor": cursor,
+        "data-cursor": places.get(topic.key, ""),
+        "data-reader-cursor": places.get(reader.key, ""),
         "data-transport": "ws",
         "data-room": room.pk,
         "data-me": user.pk,

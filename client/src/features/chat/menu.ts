@@ -33,7 +33,11 @@ export class Menu {
 
   private toggled(event: Event): void {
     const details = event.target as HTMLDetailsElement;
-    if (details.open) this.close(false, details);
+    if (!details.open) return;
+    this.close(false, details);
+    // Upwards, where there is more room above it.
+    const log = this.panel.piece("log")!.getBoundingClientRect();
+    details.toggleAttribute("data-up", details.getBoundingClientRect().top > (log.top + log.bottom) / 2);
   }
 
   private clicked(event: MouseEvent): void {
