@@ -13,8 +13,9 @@ class ChatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import erasing, members, mentions
+        from . import erasing, members, mentions, uploads
 
         erasing.listen()
         members.listen()
+        uploads.listen()
         mentions.declare()

@@ -15,7 +15,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import live_settings
-from ..core.commits import after_commit
 from ..core.publishing import publish
 from ..exceptions import Rejected
 from . import audit
@@ -139,18 +138,10 @@ def _locked(message_id: int, using: str) -> Message:
 def empty(messages: Sequence[Message], using: str) -> None:
     """Take text, files and reactions from these rows, and tell nobody."""
     keys = [message.pk for message in messages]
-    files = list(Attachment.objects.using(using).filter(message__in=keys))
     Attachment.objects.using(using).filter(message__in=keys).delete()
     Reaction.objects.using(using).filter(message__in=keys).delete()
     rows = Message.objects.using(using).filter(pk__in=keys)
     rows.update(text="", deleted_at=timezone.now())
-    remove_files(files, using)
-
-
-def remove_files(files: Sequence[Attachment], using: str) -> None:
-    """Once the rows are gone for good."""
-    for one in files:
-        after_commit(lambda one=one: one.file.delete(save=False), using)  # type: ignore[misc]
 
 
 def _topic(message: Message, namespace: str) -> RoomTopic:

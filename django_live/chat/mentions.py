@@ -53,8 +53,9 @@ def _tell(names: list[str], message: Message, room: Room, using: str) -> None:
     who = {"name": name_of(message.author), "room": str(room)}
     notify(
         _named(names, message, using),
-        _("%(name)s mentioned you in %(room)s") % who,
-        summary=_("{count} mentions in %(room)s") % who,
+        (_("%(name)s mentioned you") if room.is_direct else _("%(name)s mentioned you in %(room)s"))
+        % who,
+        summary="" if room.is_direct else _("{count} mentions in %(room)s") % who,
         body=excerpt(message.text, 300),
         url=url,
         kind=KIND,

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.db import router, transaction
+from django.db.models.signals import post_delete
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import live_settings
+from ..core.commits import after_commit
 from ..exceptions import Rejected
 from .access import access_of
-from .changing import remove_files
 from .models import Attachment
 
 MOST_WAITING = 20
@@ -143,8 +144,16 @@ def _name(name: str) -> str:
 def _make_room(user: Any, using: str) -> None:
     """Remove what nobody sent in time. Raises ``Rejected`` where too much waits."""
     unsent = Attachment.objects.using(using).filter(message=None)
-    old = list(unsent.filter(created__lt=timezone.now() - KEPT)[:100])
-    unsent.filter(pk__in=[one.pk for one in old]).delete()
-    remove_files(old, using)
+    unsent.filter(created__lt=timezone.now() - KEPT).delete()
     if unsent.filter(uploader=user).count() >= MOST_WAITING:
         raise Rejected(_("Too many files wait to be sent."), code="too-many-files")
+
+
+def _row_gone(instance: Attachment, using: str, **kwargs: Any) -> None:
+    """Whatever took the row away takes the file, once it is gone for good."""
+    after_commit(lambda: instance.file.delete(save=False), using)
+
+
+def listen() -> None:
+    """Called when the app is ready."""
+    post_delete.connect(_row_gone, Attachment, dispatch_uid=f"{__name__}.gone")

@@ -112,11 +112,13 @@ def test_forms_answer_edit_delete_react_and_read(
     edit = f"/chat/message/{own.pk}/edit/"
     assert "yes" in hers.get(edit).text
     assert "Write something." in hers.post(edit, {"text": ""}).text
-    hers.post(edit, {"text": "yes, please"})
+    form = {"text": "yes, please", "next": "/orders/"}
+    assert hers.post(edit, form)["Location"] == "/orders/"
     own.refresh_from_db()
     assert own.text == "yes, please"
     assert hers.get(f"/chat/message/{theirs.pk}/edit/").status_code == 404
-    assert hers.post(act, {"do": f"delete:{own.pk}"})["Location"] == f"/chat/{room.pk}/"
+    form = {"do": f"delete:{own.pk}", "next": "https://evil.example/"}
+    assert hers.post(act, form)["Location"] == f"/chat/{room.pk}/"
     own.refresh_from_db()
     assert own.deleted_at is not None
     for odd in ("", "delete", "delete:x", f"dance:{own.pk}", "delete:" + "9" * 40, "react:1:٣"):
@@ -189,6 +191,8 @@ def test_a_form_may_bring_a_file(room: Room, hers: Client, kept_files: Path) -> 
     assert got["Content-Type"] == "application/octet-stream"
     got.close()
     assert len(files_in(kept_files)) == 1
+    room.delete()
+    assert files_in(kept_files) == [], "a room takes its files along"
 
 
 WRONG_FILES = {

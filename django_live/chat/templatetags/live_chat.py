@@ -119,6 +119,7 @@ def _panel(request: Any, access: Access, heading: int) -> dict[str, Any]:
         "length": live_settings().CHAT_LENGTH,
         "endings": ",".join(f".{one}" for one in live_settings().CHAT_UPLOAD_TYPES),
         "send": send,
+        "here": request.path,
         "empty_row": _empty_row(),
     }
 

@@ -106,7 +106,8 @@ def edit(request: HttpRequest, message: int) -> HttpResponse:
             return back(request, one.room_id)
         except Rejected as rejected:
             problem = rejected.message
-    shown = {"row": row(one), "room": one.room, "problem": problem}
+    next = request.POST.get("next") or request.GET.get("next", "")
+    shown = {"row": row(one), "room": one.room, "problem": problem, "next": next}
     return render(request, "django_live/chat/edit.html", shown)
 
 
