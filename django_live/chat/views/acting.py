@@ -106,8 +106,8 @@ def edit(request: HttpRequest, message: int) -> HttpResponse:
             return back(request, one.room_id)
         except Rejected as rejected:
             problem = rejected.message
-    next = request.POST.get("next") or request.GET.get("next", "")
-    shown = {"row": row(one), "room": one.room, "problem": problem, "next": next}
+    leads_to = request.POST.get("next") or request.GET.get("next", "")
+    shown = {"row": row(one), "room": one.room, "problem": problem, "next": leads_to}
     return render(request, "django_live/chat/edit.html", shown)
 
 
