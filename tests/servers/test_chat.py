@@ -198,7 +198,7 @@ def test_a_ban_cuts_at_once_in_every_process(site: Site) -> None:
     assert "but I" not in [text for _, text in site.kept()]
 
 
-def run_with_a_kill(site: Site, **wrong: bool) -> list[str]:
+def run_with_a_kill(site: Site, **wrong: Any) -> list[str]:
     """Everybody writes; in the middle one process is killed. What is wrong afterwards."""
     first = len(site.kept())
     chatters = []
@@ -221,7 +221,7 @@ def run_with_a_kill(site: Site, **wrong: bool) -> list[str]:
         thread.join(90)
     kept = site.kept()[first:]
     last = first + len(kept)
-    for thread in all_at_once([lambda one=one: one.hear(last) for one in chatters]):  # type: ignore[misc]
+    for thread in all_at_once([lambda one=one: one.hear(last) for one in chatters]):
         thread.join(60)
     killed.start()
     assert sum(one.cuts > 0 for one in chatters) >= len(chatters) // 2, "half of them were cut off"
