@@ -5,6 +5,9 @@ over WebSockets. And how long it takes to open a room in which 100,000 messages 
 * ``seen``: from the same moment until a member's socket has it, for every member and message.
 * ``opened``: a request for the room's page over HTTP, of a server that does nothing else.
 
+Connections to the database last (`CONN_MAX_AGE` 60); with `--reconnect 1` each piece of work makes one of its own, as
+Django does where nothing is set.
+
 `python benchmarks/chat.py --members 500 --messages 300 --rate 10 --old 100000`
 """
 
@@ -218,12 +221,14 @@ async def _listen(pipe: Any, host: str, port: int, topic: str, sessions: list[st
 
 def main() -> None:
     """Measure in a child for each database, and print."""
-    options = arguments("chat", members=500, messages=300, rate=10, old=100_000)
+    options = arguments("chat", members=500, messages=300, rate=10, old=100_000, reconnect=0)
     if options.in_child:
         print(json.dumps(measure(options.in_child, options)))
         sys.stdout.flush()
         os._exit(0)
     env = {"BENCH_LOG": "/dev/null", "LIVE_TEST_DJANGO_LIVE": json.dumps(SETTINGS)}
+    if not options.reconnect:
+        env |= {"DJANGO_SETTINGS_MODULE": "benchmarks.chat_settings"}
     report("chat", in_children(__file__, options.databases, env))
 
 

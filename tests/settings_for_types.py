@@ -9,11 +9,5 @@ from tests.settings import INSTALLED_APPS as TESTS_APPS
 
 INSTALLED_APPS = [
     "tests.quiet_app.WithoutDiscovery" if app == "django_live" else app
-    for app in [
-        *TESTS_APPS,
-        "tests.triggerapp",
-        "example_project.orders",
-        "example_project.people",
-        "example_project.talk",
-    ]
+    for app in [*TESTS_APPS, "tests.triggerapp", "example_project.orders", "example_project.people"]
 ]

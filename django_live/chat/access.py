@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 
 from ..exceptions import Rejected
-from .models import Membership, Message, Room
+from .models import Membership, Room
 
 RANKS = {Membership.Role.MEMBER: 0, Membership.Role.MODERATOR: 1, Membership.Role.OWNER: 2}
 MODERATE = "live_chat.moderate_room"
@@ -26,8 +25,6 @@ class Access:
 
     room: Room
     membership: Membership | None
-    known_number: int | None = None
-    """Of the message that was looked for by its client's id."""
 
     @property
     def is_member(self) -> bool:
@@ -72,18 +69,12 @@ class Access:
             raise Rejected(_("You were muted in this room."), code="muted")
 
 
-def access_of(
-    room_id: int, user_id: Any, *, namespace: str | None = None, known: str = "", using: str
-) -> Access:
-    """What this user is in this room; with ``known`` also the number of their message that has this
-    client's id. Raises ``PermissionDenied`` where there is no such room. One query for members."""
+def access_of(room_id: int, user_id: Any, *, namespace: str | None = None, using: str) -> Access:
+    """What this user is in this room. Raises ``PermissionDenied`` where there is no such room. One query
+    for members."""
     rows = Membership.objects.using(using).select_related("room")
-    rows = rows.filter(room_id=room_id, user_id=user_id)
-    if known:
-        own = Message.objects.filter(room_id=room_id, author_id=OuterRef("user_id"))
-        rows = rows.annotate(known=Subquery(own.filter(client_id=known).values("number")[:1]))
-    membership = rows.first()
+    membership = next(iter(rows.filter(room_id=room_id, user_id=user_id)), None)
     room = membership.room if membership else Room.objects.using(using).filter(pk=room_id).first()
     if room is None or (namespace is not None and room.namespace != namespace):
         raise PermissionDenied
-    return Access(room, membership, getattr(membership, "known", None))
+    return Access(room, membership)

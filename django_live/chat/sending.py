@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
@@ -25,10 +25,6 @@ from .rows import row
 from .texts import checked_client_id, clean
 
 MOST_FILES = 10
-
-
-class _Known(Exception):
-    """The message was stored before."""
 
 
 def send(
@@ -54,7 +50,7 @@ def send(
     using = router.db_for_write(Message)
     try:
         with transaction.atomic(using=using):
-            access = _take_number(room_id, author, name, namespace, using)
+            access = _take_number(room_id, author, namespace, using)
             answered = _answered(reply_to, room_id, using)
             message = Message.objects.using(using).create(
                 room_id=room_id,
@@ -69,22 +65,21 @@ def send(
             publish(topic, "message", row(message, sent), using=using)
             mentions.tell(message, access.room, using)
             return message
-    except _Known:
-        known = Message.objects.using(using).select_related("author", "room")
-        return known.get(room_id=room_id, author=author, client_id=name)
+    except IntegrityError:
+        # It was stored before, and what was done now is undone, the number included.
+        own = Message.objects.using(using).filter(room_id=room_id, author=author, client_id=name)
+        if (known := own.select_related("author").first()) is None:
+            raise
+        return known
 
 
-def _take_number(
-    room_id: int, author: Any, client_id: str, namespace: str | None, using: str
-) -> Access:
+def _take_number(room_id: int, author: Any, namespace: str | None, using: str) -> Access:
     """The next number of the room, whose row is ours then; and what the author is there."""
     # First of all, so that SQLite has its writer and MariaDB reads what is true after the wait.
     if not Room.objects.using(using).filter(pk=room_id).update(last_number=F("last_number") + 1):
         raise PermissionDenied
-    access = access_of(room_id, author.pk, namespace=namespace, known=client_id, using=using)
+    access = access_of(room_id, author.pk, namespace=namespace, using=using)
     access.require_write()
-    if access.known_number is not None:
-        raise _Known
     return access
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -14,6 +16,8 @@ class Roaster(models.Model):
     degrees = models.PositiveSmallIntegerField(_("temperature"), default=180)
     drum = models.PositiveSmallIntegerField(_("turns a minute"), default=40)
     worked_by = models.CharField(_("last worked by"), max_length=150, blank=True)
+
+    objects: ClassVar[models.Manager[Roaster]] = models.Manager()
 
     class Meta:
         verbose_name = _("roaster")

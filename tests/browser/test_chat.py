@@ -19,8 +19,10 @@ NEW_ROOM = """
 from django.contrib.auth.models import User
 from django_live.chat import create_room, send
 from django_live.chat.models import Message, Room
+from django_live.notifications.models import Notification
 users = {{user.username: user for user in User.objects.all()}}
 room = create_room("{name}", kind="{kind}", by=users["staff"], members=users.values())
+Notification.objects.all().delete()
 rows = [Message(room=room, author=users["bert"], number=n, client_id=f"old-{{n:06}}", text=f"old {{n}}") for n in range(1, {old} + 1)]
 Message.objects.bulk_create(rows)
 Room.objects.filter(pk=room.pk).update(last_number={old})
