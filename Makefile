@@ -21,6 +21,8 @@ CONNECTIONS ?= 100000
 BIN := $(VENV)/bin
 # A chosen test is run alone, so that what it prints can be read.
 PYTEST := $(BIN)/python -m pytest $(if $(PYTEST_ARGS),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+# Tests start hundreds of processes: none of them compiles again what was compiled before.
+unexport PYTHONDONTWRITEBYTECODE
 # The stamps live inside the environment, so removing it removes them too.
 MADE := $(VENV)/.made
 DEMO_READY := $(VENV)/.demo-ready

@@ -154,7 +154,7 @@ def test_w009_a_runserver_that_cannot_stream(
 ) -> None:
     monkeypatch.setattr("sys.argv", argv)
     provider = "daphne" if apps else "django.contrib.staticfiles"
-    monkeypatch.setattr("django_live.checks.get_commands", lambda: {"runserver": provider})
+    monkeypatch.setattr("django_live.checks.serving.get_commands", lambda: {"runserver": provider})
     assert ids(check_runserver(None)) == found
 
 

@@ -8,9 +8,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.staticfiles import finders
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.paginator import Paginator
 from django.http import HttpRequest
 from django.template import Context, Engine, Template, TemplateSyntaxError, engines
@@ -19,6 +20,7 @@ from django.utils import translation
 from django.utils.functional import SimpleLazyObject
 
 from django_live import History, Topic, live_due, live_position
+from django_live.core.events import Cursor
 from django_live.core.topics import registry
 from django_live.exceptions import InvalidTopic, UnknownTopic
 from tests.testapp.live import CustomerTopic, EphemeralTopic, OpenTopic, OrderTopic
@@ -601,11 +603,44 @@ def test_who_shares_may_be_chosen_or_nobody() -> None:
     assert shared("{% live_client share='anna' %}") != shared("{% live_client share='bert' %}")
 
 
-def test_to_know_who_shares_neither_session_nor_user_is_read(
+def known(user: Any, session_key: str | None = "session-1") -> Any:
+    request: Any = RequestFactory().get("/")
+    request.session = SessionStore(session_key)
+    request.user = user
+    return Elements(render("{% live_client %}", request)).found[0][1].get("data-known")
+
+
+def test_a_page_says_that_it_is_somebodys() -> None:
+    """So that it never comes as a visitor, also when it comes for the first time."""
+    mark = known(SimpleLazyObject(lambda: User(pk=1)))
+    assert Cursor.parse(mark).known
+    assert mark == known(User(pk=2), session_key=None), "it does not say whose"
+    for visitor in (AnonymousUser(), SimpleLazyObject(AnonymousUser)):
+        assert known(visitor) is None
+    read = SimpleLazyObject(lambda: User(pk=1))
+    assert read.is_authenticated
+    assert known(read, session_key=None), "known without a session, and read already"
+    assert "data-known" not in render("{% live_client %}")
+
+
+def test_pages_of_visitors_and_of_somebody_do_not_share() -> None:
+    assert shared(user=SimpleLazyObject(lambda: User(pk=1))) != shared(
+        user=SimpleLazyObject(AnonymousUser)
+    )
+
+
+def test_in_a_coroutine_nobody_is_read() -> None:
+    def read() -> User:
+        raise SynchronousOnlyOperation
+
+    assert known(SimpleLazyObject(read)) is None
+
+
+def test_for_a_visitor_without_a_session_nothing_is_read(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     request: Any = RequestFactory().get("/")
-    request.session = SessionStore("session-1")
+    request.session = SessionStore(None)
     request.user = SimpleLazyObject(lambda: pytest.fail("the user was read"))
     with django_assert_num_queries(0):
         assert "data-share" in render("{% live_client %}", request)

@@ -118,6 +118,11 @@ export interface Configuration {
    * page has a connection of its own. Set it before the first subscription.
    */
   share?: string | undefined;
+  /**
+   * Says that the page is somebody's: what `{% live_client %}` prints as `data-known`. Such a page is never answered as
+   * a mere visitor's; when its session has ended, it is told. Kept up to date from the cursors that it is given.
+   */
+  known?: string | undefined;
   /** How long, in milliseconds, the connection may be lost before the status says `stale`. Default: 2,500. */
   staleAfter?: number | undefined;
 }

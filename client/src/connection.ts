@@ -59,6 +59,8 @@ export class Connection {
   private attempt: AbortController | undefined;
   step = STREAM;
   private halt: Halt = "";
+  /** Whether the page is finding out who its visitor is. */
+  private isRenewing = false;
   private openedAt = 0;
 
   private readonly change = new Timer(() => this.reconcile());
@@ -184,6 +186,7 @@ export class Connection {
   }
 
   private open(): void {
+    if (this.isRenewing) return;
     this.drop();
     this.retry.clear();
     const { topics, cursor } = this.resume.compose(this.topics.wanted);
@@ -244,6 +247,8 @@ export class Connection {
   }
 
   private ended({ stop, retryAfter, errors, blocked }: Ending): void {
+    // It was answered: if the waits have grown, that was while nobody could be reached.
+    if (stop && !this.isOpen) this.backoff.reset();
     this.drop();
     this.status.lost();
     // The next transport tells whether this was the network's doing, or the server is down.
@@ -256,7 +261,10 @@ export class Connection {
   /** Gives up, unless the page can say anew who its visitor is. */
   private async stop(errors: readonly LiveError[]): Promise<void> {
     this.drop();
-    if (await this.renew(errors)) return this.halt ? undefined : this.ended(CUT);
+    this.isRenewing = true;
+    const isNew = await this.renew(errors);
+    this.isRenewing = false;
+    if (isNew) return this.halt ? undefined : this.ended(CUT);
     this.haltAs("refused");
     this.status.set("stopped");
     for (const tap of this.taps) tap.ended?.({ ...CUT, stop: true, errors });

@@ -4,12 +4,15 @@ import type { Configuration, LiveError } from "./api.js";
 import { isPassing, retryAfter } from "./backoff.js";
 import type { Ending } from "./transport.js";
 
-/** An address beside that of the stream. Throws a TypeError where there is none. */
-export function sibling(configuration: Configuration, name: string): URL {
-  const { eventsUrl } = configuration;
+/**
+ * The address of the stream, or one beside it. It says whether the page is somebody's, who shall never be taken for a
+ * mere visitor. Throws a TypeError where there is none.
+ */
+export function address({ eventsUrl, known }: Configuration, name?: string): URL {
   if (!eventsUrl) throw new TypeError("call live.connect()");
   const url = new URL(eventsUrl);
-  url.pathname = url.pathname.replace(/[^/]*\/?$/, `${name}/`);
+  if (name) url.pathname = url.pathname.replace(/[^/]*\/?$/, `${name}/`);
+  if (known) url.searchParams.set("known", known.split(",")[0]!);
   return url;
 }
 

@@ -4,7 +4,7 @@ import type { CallOptions, Configuration, LiveError } from "./api.js";
 import { bytesOf, encoded } from "./binary.js";
 import type { Connection } from "./connection.js";
 import { unwrapped } from "./frames.js";
-import { errorsOf, request, sibling } from "./http.js";
+import { address, errorsOf, request } from "./http.js";
 import { Timer } from "./timer.js";
 import type { Message, Reply } from "./transport.js";
 
@@ -93,13 +93,14 @@ export class Messages {
       });
       if (response.ok) return (await response.json()) as Reply;
       const [error = { code: `http-${response.status}`, message: response.statusText }] = await errorsOf(response);
+      if (error.code === "signed-out") this.connection.failed(error); // What is open has not heard of it yet.
       if (error.code !== "csrf-failed" || isAgain) return { error };
       this.csrf = undefined; // A login makes a new one.
     }
   }
 
   private get url(): URL {
-    return sibling(this.configuration, "send");
+    return address(this.configuration, "send");
   }
 
   private async csrfToken(): Promise<string> {

@@ -1,7 +1,7 @@
 /** Polling: the same frames, one answer at a time. Held by the server where it can. */
 
 import type { Configuration, LiveError } from "./api.js";
-import { refusal, request, sibling } from "./http.js";
+import { address, refusal, request } from "./http.js";
 import { Timer } from "./timer.js";
 import { REFUSALS } from "./topics.js";
 import { CUT, type Ending, type Frame, type StreamListener, type StreamRequest, type Transport } from "./transport.js";
@@ -81,7 +81,7 @@ export class PollTransport implements Transport {
     wait = 0,
     tag = "",
   ): Promise<Response> {
-    const url = sibling(this.configuration, "poll");
+    const url = address(this.configuration, "poll");
     for (const topic of topics) url.searchParams.append("topic", topic);
     if (wait) url.searchParams.set("wait", String(wait));
     const attempt = new AbortController();

@@ -1,5 +1,7 @@
 /** Where each topic goes on from: what makes every event arrive once, across reconnects. */
 
+import type { Configuration } from "./api.js";
+
 /** Servers and proxies refuse header fields above 8 kB; this leaves room. */
 const LONGEST_CURSOR = 4096;
 
@@ -8,14 +10,27 @@ const LONGEST_CURSOR = 4096;
  * new to it. A start serves until a stream has carried the topic, and never again: its events would come twice.
  */
 export class Resume {
-  /** The last id seen. */
-  cursor = "";
+  private last = "";
   /** The topics that `cursor` speaks for. */
   carried: ReadonlySet<string> = new Set();
   private readonly starts = new Map<string, string>();
 
   /** @param pageCursor finds the position at which the page's content about a topic was read */
-  constructor(private readonly pageCursor: (topic: string) => string) {}
+  constructor(
+    private readonly pageCursor: (topic: string) => string,
+    private readonly configuration: Configuration,
+  ) {}
+
+  /** The last id seen. */
+  get cursor(): string {
+    return this.last;
+  }
+
+  /** Whose it is the server can tell from any cursor, also when this one has been cleared. */
+  set cursor(cursor: string) {
+    this.last = cursor;
+    if (cursor) this.configuration.known = cursor;
+  }
 
   /** Sets where a topic shall start if it is new to the stream. The first word on it counts. */
   startAt(topic: string, cursor: string): void {

@@ -2,7 +2,7 @@
 
 import type { Configuration } from "./api.js";
 import { FrameParser, parsed } from "./frames.js";
-import { refusal, request } from "./http.js";
+import { address, refusal, request } from "./http.js";
 import { Pace } from "./pace.js";
 import { CUT, type Ending, stopped, type StreamListener, type StreamRequest, type Transport } from "./transport.js";
 
@@ -13,10 +13,9 @@ export class SseTransport implements Transport {
   constructor(private readonly configuration: Configuration) {}
 
   async run({ topics, cursor, signal }: StreamRequest, listener: StreamListener): Promise<Ending> {
-    const { eventsUrl } = this.configuration;
-    if (!eventsUrl) return stopped("no-events-url");
+    if (!this.configuration.eventsUrl) return stopped("no-events-url");
 
-    const url = new URL(eventsUrl);
+    const url = address(this.configuration);
     for (const topic of topics) url.searchParams.append("topic", topic);
     const headers = { Accept: "text/event-stream", ...(cursor && { "Last-Event-ID": cursor }) };
     const response = await request(this.configuration, url, { headers, signal });

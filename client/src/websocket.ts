@@ -4,7 +4,7 @@ import type { Configuration, LiveError } from "./api.js";
 import { BinaryReader, bytesOf, encoded } from "./binary.js";
 import type { Connection } from "./connection.js";
 import { parsed } from "./frames.js";
-import { sibling } from "./http.js";
+import { address } from "./http.js";
 import { Pace } from "./pace.js";
 import type { Resume } from "./resume.js";
 import {
@@ -61,7 +61,7 @@ export class WebSocketTransport implements Transport {
   async run(request: StreamRequest, listener: StreamListener): Promise<Ending> {
     const { signal } = request;
     const { ticket } = this.configuration;
-    const url = sibling(this.configuration, "ws");
+    const url = address(this.configuration, "ws");
     url.protocol = url.protocol.replace("http", "ws");
     if (ticket) url.searchParams.set("ticket", await ticket());
     if (signal.aborted) return CUT;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Configuration, LiveError } from "../src/api.js";
 import { CHANGE, type Setup, setUp } from "./support/client.js";
+import { settle } from "./support/clock.js";
 import { FakeSocket } from "./support/socket.js";
 import { streamError } from "./support/server.js";
 
@@ -109,6 +110,48 @@ for (const [answer, comesBack] of [
   });
 }
 
+test("while it renews nothing is opened, whatever happens to the page", async () => {
+  let renewed = (_isNew: boolean): void => {};
+  const setup = await listening({ onRenew: () => new Promise((done) => (renewed = done)) });
+  await setup.server.last.answer(401, refused("signed-out"));
+  setup.live.subscribe("b", {});
+  setup.live.connect();
+  await setup.clock.tick(60_000);
+  assert.equal(setup.server.requests.length, 1);
+  renewed(true);
+  await setup.clock.tick(2000);
+  assert.equal(setup.server.requests.length, 2);
+  assert.deepEqual(setup.server.last.topics, ["a", "b"]);
+  await setup.server.last.open("c1");
+  assert.equal(setup.live.status, "live");
+  assert.deepEqual(codesOf(setup), []);
+});
+
+test("waits that grew while the network was away begin anew once the server has answered", async () => {
+  const setup = await listening({ onRenew: () => true });
+  setup.clock.chance = 0.999999;
+  for (let failure = 0; failure < 6; failure += 1) {
+    await setup.server.last.cut();
+    await setup.clock.tick(60_000);
+  }
+  const { length } = setup.server.requests;
+  await setup.server.last.answer(401, refused("signed-out"));
+  await setup.clock.tick(2000);
+  assert.equal(setup.server.requests.length, length + 1);
+});
+
+test("a server that lets in and sends away is not asked more and more often", async () => {
+  const setup = await listening({ onRenew: () => true });
+  setup.clock.chance = 0.999999;
+  const start = setup.clock.now;
+  for (let round = 1; round <= 6; round += 1) {
+    await setup.server.last.open(`c${round}`);
+    await setup.server.last.send(streamError({ code: "signed-out" }));
+    while (setup.server.requests.length === round) await setup.clock.tick(100);
+  }
+  assert.ok(setup.clock.now - start > 100_000, `${setup.clock.now - start} ms`);
+});
+
 test("what was closed while it renewed stays closed", async () => {
   let renewed = (_isNew: boolean): void => {};
   const setup = await listening({ onRenew: () => new Promise((done) => (renewed = done)) });
@@ -139,9 +182,68 @@ for (const code of [4100, 4101, 4102]) {
     await sockets.last.end(code);
     await setup.clock.tick(2000);
     assert.deepEqual(given, ["t1", "t2"]);
-    assert.equal(sockets.last.url.search, "?ticket=t2");
+    assert.equal(sockets.last.url.searchParams.get("ticket"), "t2");
   });
 }
+
+// -- never as a mere visitor ------------------------------------------------------------------------
+
+const knownTo = (url: URL): string | null => url.searchParams.get("known");
+
+test("a page that is somebody's says so from the first request on, and in every message", async () => {
+  const setup = await listening({ known: "mark" });
+  assert.equal(knownTo(setup.server.last.url), "mark");
+  await setup.server.last.open("c1");
+  setup.live.send("a", "say", 1);
+  await settle();
+  await setup.server.last.answer(200, JSON.stringify({ csrfToken: "t" }));
+  assert.equal(setup.server.last.init.method, "POST");
+  assert.equal(knownTo(setup.server.last.url), "c1");
+});
+
+test("without a mark the last cursor says it, also when all topics are gone and others come", async () => {
+  const setup = await listening({});
+  assert.equal(knownTo(setup.server.last.url), null);
+  await setup.server.last.open("first,second");
+  setup.live.subscribe("a", {}).unsubscribe();
+  const other = setup.live.subscribe("b", {});
+  await setup.clock.tick(CHANGE);
+  assert.equal(knownTo(setup.server.last.url), "first");
+  await setup.server.last.open("third");
+  other.unsubscribe();
+  await setup.clock.tick(CHANGE);
+  setup.live.subscribe("c", {});
+  await setup.clock.tick(CHANGE);
+  assert.equal(knownTo(setup.server.last.url), "third");
+});
+
+test("a socket and polls say it, too", async () => {
+  const sockets = FakeSocket.install();
+  const setup = await listening({ known: "mark" }, "ws");
+  assert.equal(knownTo(sockets.last.url), "mark");
+  await sockets.last.end(4005);
+  await setup.clock.tick(100);
+  await setup.server.last.answer(503, refused("at-capacity"));
+  await setup.clock.tick(100);
+  assert.equal(setup.server.last.url.pathname, "/live/poll/");
+  assert.equal(knownTo(setup.server.last.url), "mark");
+});
+
+test("a message that is refused because its session has ended ends the stream, and renews", async () => {
+  let asked = 0;
+  const setup = await listening({ onRenew: () => (asked += 1) > 0 });
+  await setup.server.last.open("c1");
+  const stream = setup.server.last;
+  const told = assert.rejects(setup.live.call("a", "say", 1), { code: "signed-out" });
+  await settle();
+  await setup.server.last.answer(200, JSON.stringify({ csrfToken: "t" }));
+  await setup.server.last.answer(401, refused("signed-out"));
+  await told;
+  assert.ok(stream.aborted);
+  assert.equal(asked, 1);
+  await setup.clock.tick(2000);
+  assert.equal(setup.server.last.url.pathname, "/live/events/");
+});
 
 // -- too many ---------------------------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ test("who can renew credentials comes back after 4100, with a new ticket", async
   await sockets.last.open("c1");
   await sockets.last.end(4100);
   await clock.tick(2000);
-  assert.equal(sockets.last.url.search, "?ticket=t1");
+  assert.equal(sockets.last.url.searchParams.get("ticket"), "t1");
 });
 
 test("an error of a message that was sent is told, and ends no subscription", async () => {
@@ -283,7 +283,7 @@ test("a proxy that collects the stream leads to polls", async () => {
   await answer(setup, [{ event: "x", topic: "a", data: 1 }], "c2");
   assert.equal(setup.live.status, "live");
   await setup.clock.tick(0);
-  assert.equal(setup.server.last.url.search, "?topic=a&wait=25");
+  assert.equal(setup.server.last.url.searchParams.get("wait"), "25");
   assert.equal(setup.server.last.cursor, "c2");
   await answer(setup, [{ event: "x", topic: "a", data: 2 }], "c3");
   assert.deepEqual(heard, ["x 1", "x 2"]);

@@ -20,7 +20,7 @@ from asgiref.sync import sync_to_async
 
 from ..conf import live_settings
 from . import hooks
-from .connections import Connection
+from .connections import Connection, Sink
 from .counting import tally
 from .feeds import Subscription
 from .hub import Hub
@@ -305,14 +305,14 @@ class _Commands:
         return b""
 
 
-class _Ear:
+class _Ear(Sink):
     """The socket of the control topic's reader: it acts on what is written to it."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
 
-    def write(self, data: bytes) -> bool:
-        for line in data.splitlines():
+    def put(self, prepared: bytes) -> bool:
+        for line in prepared.splitlines():
             command, selection = json.loads(line)
             self._control.carry_out(command, selection)
         return True

@@ -32,11 +32,14 @@ _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 _CONNECTION = re.compile(r"[!-~]{1,64}", re.ASCII)
 _PLACE = re.compile(
     r"(?P<key>[0-9a-f]{12})(?:\.(?P<epoch>[A-Za-z0-9_-]{1,16})\.(?P<offset>[0-9]{1,18}))?"
-    r"\.(?P<seal>[A-Za-z0-9_-]{8})",
+    r"\.(?P<seal>(?P<known>~)?[A-Za-z0-9_-]{8})",
     re.ASCII,
 )
 _ANYBODY, _SOMEBODY = b"live-cursor", b"live-cursor-own"
 """What seals are made for: places given to anybody, and those given to who has said who they are."""
+_KNOWN = "~"
+"""Begins the seals of the latter, so that it can be read when ``SECRET_KEY`` is another one now: then all
+sessions have ended, too. Who puts it there by hand is refused where they would not have been."""
 
 
 class Position(NamedTuple):
@@ -181,7 +184,7 @@ def _seal(body: str, secret: str | bytes, purpose: bytes) -> str:
     # Only this site gives out places, so a place ahead of the log proves that the log lost events,
     # and nobody can provoke a new epoch with a made-up one. 48 bits: a guess costs a request.
     digest = hashlib.blake2b(body.encode(), key=_seal_key(secret, purpose), digest_size=6).digest()
-    return urlsafe_b64encode(digest).decode()
+    return (_KNOWN if purpose is _SOMEBODY else "") + urlsafe_b64encode(digest).decode()
 
 
 def place_text(key: str, position: Position | None, *, known: bool = False) -> str:
@@ -190,6 +193,12 @@ def place_text(key: str, position: Position | None, *, known: bool = False) -> s
     short = key[:12]
     body = short if position is None else f"{short}.{position.epoch}.{position.offset}"
     return f"{body}.{_seal(body, settings.SECRET_KEY, _SOMEBODY if known else _ANYBODY)}"
+
+
+def mark_of_somebody() -> str:
+    """A place of no topic, given to somebody who has said who they are: for pages that have no other
+    yet."""
+    return place_text(topic_key("", ""), None, known=True)
 
 
 def _is_sealed(body: str, seal: str, purpose: bytes) -> bool:
@@ -205,7 +214,7 @@ class Place(NamedTuple):
     genuine: bool
     """False: this site never gave it out."""
     known: bool = False
-    """Whether it was given to somebody who had said who they are."""
+    """Whether it says that it was given to somebody who had said who they are."""
 
     def as_known(self, key: str) -> Place:
         """The same place as somebody gets it who has said who they are."""
@@ -240,14 +249,14 @@ class Cursor:
                 raise MalformedCursor("This is not a cursor that this site gave out.")
             body, seal = entry[: match.start("seal") - 1], match["seal"]
             position = Position(match["epoch"], int(match["offset"])) if match["epoch"] else None
-            known = _is_sealed(body, seal, _SOMEBODY)
-            genuine = known or _is_sealed(body, seal, _ANYBODY)
+            known = match["known"] is not None
+            genuine = _is_sealed(body, seal, _SOMEBODY if known else _ANYBODY)
             places.setdefault(match["key"], Place(entry, position, genuine, known))
         return cls(places)
 
     @property
     def known(self) -> bool:
-        """Whether any of it was given to somebody who had said who they are."""
+        """Whether any of it says that it was given to somebody who had said who they are."""
         return any(place.known for place in self._places.values())
 
     def get(self, key: str) -> Place | None:

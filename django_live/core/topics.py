@@ -106,6 +106,10 @@ class Viewer:
             self._user = self.source(self)
         return self._user
 
+    @property
+    def has_loaded_user(self) -> bool:
+        return self._user is not None
+
     def forget_user(self) -> None:
         """Keep only who it is; the user is loaded again when somebody asks."""
         self._user = None

@@ -10,6 +10,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from django import template
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
 from django.template.base import (
     FilterExpression,
@@ -25,12 +26,13 @@ from django.template.defaulttags import ForNode
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
 from django.utils.crypto import salted_hmac
-from django.utils.functional import LazyObject
+from django.utils.functional import LazyObject, empty
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from ..assets import csp_nonce
+from ..core.events import mark_of_somebody
 from ..core.positions import page_cursor, page_places
 from ..core.topics import Topic, as_topic
 from ..transports.requests import namespace_of
@@ -52,27 +54,44 @@ def live_client(context: Context, share: bool | str = True) -> SafeString:
             'include("django_live.urls")) to your urls.py.'
         ) from error
     nonce = csp_nonce(context)
-    key = _share_key(context.get("request"), share)
+    request = context.get("request")
+    known = mark_of_somebody() if _is_somebodys(request) else ""
+    key = _share_key(request, share, known)
     return format_html(
-        '<script src="{}" data-events="{}" data-more="{}"{} defer{}></script>',
+        '<script src="{}" data-events="{}" data-more="{}"{}{} defer{}></script>',
         static("django_live/live.js"),
         address,
         static("django_live/live-more.js"),
         format_html(' data-share="{}"', key) if key else "",
+        format_html(' data-known="{}"', known) if known else "",
         format_html(' nonce="{}"', nonce) if nonce else "",
     )
 
 
-def _share_key(request: HttpRequest | None, share: bool | str) -> str:
+def _is_somebodys(request: HttpRequest | None) -> bool:
+    """Whether the page is that of somebody who has said who they are. A visitor without a session costs
+    nothing, and their page stays the same for all."""
+    user: Any = getattr(request, "user", None)
+    session = getattr(request, "session", None)
+    is_unread = isinstance(user, LazyObject) and vars(user)["_wrapped"] is empty
+    if is_unread and getattr(session, "session_key", None) is None:
+        return False
+    try:
+        return bool(user is not None and user.is_authenticated)
+    except SynchronousOnlyOperation:  # a template in a coroutine; the first stream will tell
+        return False
+
+
+def _share_key(request: HttpRequest | None, share: bool | str, known: str) -> str:
     """What tabs have in common that may share a connection: a digest of session, user and tenant.
     Empty where nothing stands for the visitor."""
     session = getattr(request, "session", None)
     if not share or request is None or (share is True and session is None):
         return ""
-    # A user that is not read yet is that of the session; reading it would cost each page a query.
+    # One that is not there yet, or was read from the session, is that of the session.
     user = getattr(request, "user", None)
     user_id = "" if isinstance(user, LazyObject) else getattr(user, "pk", "")
-    whose = (share, getattr(session, "session_key", ""), user_id, namespace_of(request))
+    whose = (share, getattr(session, "session_key", ""), user_id, known, namespace_of(request))
     return salted_hmac("django_live.share", repr(whose), algorithm="sha256").hexdigest()[:20]
 
 

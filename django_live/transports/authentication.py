@@ -150,7 +150,7 @@ class Credentials:
         query = str(request.META.get("QUERY_STRING", ""))
         # Topics, cursors and the like differ from one connection of a token to the next.
         kept = QueryDict(query, mutable=True)
-        for ours in ("topic", "cursor", "lastEventId", "wait"):
+        for ours in ("topic", "cursor", "lastEventId", "known", "wait"):
             kept.pop(ours, None)
         return cls(name, request.path, kept.urlencode(), environment, cookies)
 

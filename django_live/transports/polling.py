@@ -26,6 +26,7 @@ from django.utils.http import parse_etags
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.connections import Sink
 from ..core.events import Position, encode_data, join_places, place_text
 from ..core.log import Head, get_log
 from ..core.runtime import runtime
@@ -373,7 +374,7 @@ async def _write(
         logger.debug("A poll could not be answered.", exc_info=True)
 
 
-class CollectingSink:
+class CollectingSink(Sink):
     """Takes what the hub writes until there is something to tell, and what comes with it."""
 
     def __init__(self, repeated: Iterable[bytes], cursor: str) -> None:
@@ -394,10 +395,10 @@ class CollectingSink:
         own = b'{"event":"stream-'
         return bool(self.lines) and all(line.startswith(own) for line in self.lines)
 
-    def write(self, data: bytes) -> bool:
+    def put(self, prepared: bytes) -> bool:
         if self.ended.done() or self.is_full:
             return False
-        for line in data.splitlines(keepends=True):
+        for line in prepared.splitlines(keepends=True):
             if line.startswith(b"#"):
                 self.cursor = line[1:].decode().strip()
             elif line in self._repeated:

@@ -245,8 +245,27 @@ def _decide(name: str, cursor: Cursor | None, plan: Plan) -> None:
 # -- who -------------------------------------------------------------------------------------------
 
 
+KNOWN_PARAMETER = "known"
+"""A cursor, or one entry of it, by which a page says that it was somebody's."""
+
+
 def viewer_of(request: HttpRequest) -> Viewer:
-    """The viewer of a request that went through the site's own middleware. Raises ``Refused``."""
+    """The viewer of a request that went through the site's own middleware. Raises ``Refused``, also for a
+    visitor whose page was somebody's."""
+    viewer = _viewer_of(request)
+    if not viewer.is_known and _was_somebodys(request.GET.get(KNOWN_PARAMETER, "")):
+        raise Refused(401, [Refusal("signed-out")])
+    return viewer
+
+
+def _was_somebodys(mark: str) -> bool:
+    try:
+        return Cursor.parse(mark).known
+    except MalformedCursor:
+        return False
+
+
+def _viewer_of(request: HttpRequest) -> Viewer:
     namespace = namespace_of(request)
     try:
         return authentication.viewer_of(request, namespace)

@@ -44,7 +44,10 @@ ELEMENTS = {
 
 PAGE = """{% load live %}<!doctype html><html lang="en"><title>Attacked</title>{% live_client %}
 <script>
-  addEventListener("live:event", ({ detail }) => (window.heard = detail));
+  window.all = [];
+  const note = (data) => void window.all.push({ data, renewed: window.renewed === true });
+  addEventListener("live:event", ({ detail }) => note((window.heard = detail).data));
+  const listen = (transport) => void live.subscribe("open/a", { "*": note }, { transport });
 </script>
 <main>@</main>"""
 
@@ -67,6 +70,12 @@ def listening(request: HttpRequest) -> HttpResponse:
     return HttpResponse(page.render({}, request))
 
 
+def listening_later(request: HttpRequest) -> HttpResponse:
+    """The same, and its topics come later."""
+    page = engines["django"].from_string(PAGE.replace("@", ""))
+    return HttpResponse(page.render({}, request))
+
+
 @require_POST
 @csrf_exempt
 def sign_in(request: HttpRequest) -> HttpResponse:
@@ -77,6 +86,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("listening/", listening),
+    path("listening-later/", listening_later),
     path("sign-in/", sign_in),
     path("attacked/<slug:name>/", attacked),
     path("", include("tests.urls")),

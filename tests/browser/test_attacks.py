@@ -3,10 +3,12 @@ visits, and by text that the victim is shown."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -263,38 +265,148 @@ END = """
 from django.contrib.sessions.models import Session
 Session.objects.all().delete()
 """
-SAY = "from django_live import publish\npublish('open/a', 'said', {'n': 1})"
+SAY = "from django_live import publish\npublish('open/a', 'said', {{'n': {n}}})"
+NUMBERS = itertools.count(1)
+"""A page hears what was said shortly before it was asked for: so each of these pages has a number of its own."""
 RENEW = """live.configure({ onRenew: async () => {
     const answer = await fetch("/sign-in/", { method: "POST" });
     return answer.ok && (window.renewed = true);
 } })"""
+HEARD = """(n) => {
+    const said = window.all.filter(({ data }) => data.n === n);
+    return said.length ? said.map(({ renewed }) => renewed) : null;
+}"""
+
+
+@dataclass
+class Returning:
+    """A page that comes back when its session has ended and something was said."""
+
+    page: Page
+    network: Network
+    site: Attacked
+    said: int = field(default_factory=lambda: next(NUMBERS))
+
+    def come_back(self, how: str) -> None:
+        self.site.elsewhere.run(END)
+        self.site.elsewhere.run(SAY.format(n=self.said))
+        self.network.mode = "open"
+        self.page.evaluate(how)
+
+    def is_told_to_stop(self) -> None:
+        self.page.wait_for_function("live.status === 'stopped'")
+        assert self.heard() is None
+
+    def heard(self) -> list[object] | None:
+        """For each time that it heard what was said: whether it had renewed who it is by then."""
+        found: list[object] | None = self.page.evaluate(HEARD, self.said)
+        return found
+
+    def hears(self) -> list[object] | None:
+        self.page.wait_for_function(HEARD, arg=self.said)
+        return self.heard()
+
+
+Visit = Callable[..., Returning]
+
+
+@pytest.fixture
+def visited(site: Attacked, new_context: NewContext) -> Iterator[Visit]:
+    """Opens the page of somebody who is signed in, or of a visitor, over a network that can be cut."""
+    with Network(site.server.host, site.server.port) as network:
+
+        def visit(path: str = "/listening/", *, signed_in: bool = True) -> Returning:
+            url = f"{network.url}{path}"
+            if signed_in:
+                site.session = site.elsewhere.run(SIGN_IN)
+                page = site.visit(new_context, url)
+            else:
+                page = new_context().new_page()
+                page.goto(url)
+            return Returning(page, network, site)
+
+        yield visit
+
+
+ONLINE = "dispatchEvent(new Event('online')), undefined"
 
 
 @pytest.mark.parametrize("who", ["signed in", "renews", "visitor"])
 def test_a_page_whose_session_ended_while_it_was_away_is_no_visitors(
-    who: str, site: Attacked, new_context: NewContext
+    who: str, visited: Visit
 ) -> None:
     """Its topic is one that visitors may hear, so nothing else would tell."""
-    site.session = site.elsewhere.run(SIGN_IN)
-    with Network(site.server.host, site.server.port) as network:
-        url = f"{network.url}/listening/"
-        page = site.visit(new_context, url) if who != "visitor" else new_context().new_page()
-        if who == "visitor":
-            page.goto(url)
-        page.wait_for_function("live.status === 'live'")
-        if who == "renews":
-            page.evaluate(RENEW)
-        network.mode = "down"
-        network.cut()
-        page.wait_for_function("live.status === 'stale'")
-        site.elsewhere.run(END)
-        site.elsewhere.run(SAY)
-        network.mode = "open"
-        page.evaluate("dispatchEvent(new Event('online')), undefined")
-        if who == "signed in":
-            page.wait_for_function("live.status === 'stopped'")
-            assert page.evaluate("window.heard") is None
-        else:
-            # Its waits have grown while the network was away.
-            page.wait_for_function("window.heard?.data.n === 1", timeout=60_000)
-            assert page.evaluate("window.renewed ?? null") is (True if who == "renews" else None)
+    here = visited(signed_in=who != "visitor")
+    here.page.wait_for_function("live.status === 'live'")
+    if who == "renews":
+        here.page.evaluate(RENEW)
+    here.network.mode = "down"
+    here.network.cut()
+    here.page.wait_for_function("live.status === 'stale'")
+    here.come_back(ONLINE)
+    if who == "signed in":
+        here.is_told_to_stop()
+    else:
+        assert here.hears() == [who == "renews"]
+
+
+ASKS = {"sse": "/live/events/", "ws": "ws /live/ws/", "poll": "/live/poll/"}
+NEVER_LIVE = [
+    *itertools.product(ASKS, ["signed in", "visitor"]),
+    ("sse", "renews"),
+    ("sse", "control"),
+]
+
+
+@pytest.mark.parametrize(("transport", "who"), NEVER_LIVE)
+def test_a_page_that_has_never_been_live_is_no_visitors(
+    transport: str, who: str, visited: Visit
+) -> None:
+    """It was given no cursor that would tell whose it is: its first stream was lost. The control does not
+    say that it is somebody's."""
+    here = visited("/listening-later/", signed_in=who != "visitor")
+    if transport == "poll":  # as a network that lets nothing else through would have it
+        here.page.evaluate("localStorage.setItem('live:transport', `2 ${Date.now() + 60_000}`)")
+        here.page.reload()
+    if who == "renews":
+        here.page.evaluate(RENEW)
+    elif who == "control":
+        here.page.evaluate("live.configure({ known: '' })")
+    here.network.mode = "down"
+    here.page.evaluate("(transport) => listen(transport)", "ws" if transport == "ws" else "sse")
+    here.page.wait_for_function("live.status === 'connecting'")
+    here.come_back("live.connect()")
+    if who == "signed in":
+        here.is_told_to_stop()
+    else:
+        here.page.wait_for_function("live.status === 'live'")
+        here.site.elsewhere.run(SAY.format(n=here.said))
+        assert here.hears() == [who == "renews"]
+    assert any(path.startswith(ASKS[transport]) for path in here.network.seen)
+
+
+@pytest.mark.parametrize("who", ["signed in", "visitor"])
+def test_a_message_of_a_page_whose_session_ended_is_no_visitors(who: str, visited: Visit) -> None:
+    """The page listens to nothing, so nobody has told it."""
+    here = visited("/listening-later/", signed_in=who != "visitor")
+    say = "live.call('rooms/open', 'describe', 1).then(() => 'taken', ({ code }) => code)"
+    assert here.page.evaluate(say) == "taken"
+    here.site.elsewhere.run(END)
+    assert here.page.evaluate(say) == ("signed-out" if who == "signed in" else "taken")
+
+
+def test_a_second_tab_is_no_visitors(visited: Visit) -> None:
+    """The first one leads, and has a connection that is still open; the second asks for itself."""
+    here = visited()
+    here.page.wait_for_function("live.status === 'live'")
+    second = here.page.context.new_page()
+    second.goto(f"{here.network.url}/listening-later/")
+    here.site.elsewhere.run(
+        "from django.contrib.sessions.models import Session\n"
+        "Session.objects.all()._raw_delete('default')"  # nobody is told of it
+    )
+    second.evaluate("listen()")
+    second.wait_for_function("live.status === 'stopped'")
+    here.site.elsewhere.run(SAY.format(n=here.said))
+    assert here.hears() == [False], "the first one's stream is looked at again later"
+    assert second.evaluate(HEARD, here.said) is None

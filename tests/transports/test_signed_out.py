@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import override_settings
 
-from django_live.core.events import Cursor, Position, place_text
+from django_live.core.events import Cursor, Position, mark_of_somebody, place_text
 from django_live.transports.authentication import Identity
 from tests.transports.authenticators import KEYS
 from tests.transports.driver import Browser, tell
@@ -125,3 +127,66 @@ async def test_who_a_place_was_given_to_cannot_be_changed() -> None:
     assert place.genuine
     assert place.known
     assert not Cursor.parse(visitors).known
+
+
+# -- without a cursor ------------------------------------------------------------------------------
+
+
+def marked(client: Any, mark: str) -> Any:
+    """A request that says whose page it comes from."""
+    client.scope["query_string"] += b"&" + urlencode({"known": mark}).encode()
+    return client
+
+
+@pytest.mark.parametrize("path", ["/live/events/", "/live/poll/"])
+async def test_who_has_no_cursor_yet_is_known_by_their_page(by_key: Any, path: str) -> None:
+    """Its first stream was lost, or all its topics have gone and others come."""
+    mark = mark_of_somebody()
+    async with marked(Browser(by_key, "open/a", path=path), mark) as visitor:
+        await visitor.ended()
+    assert visitor.status == 401
+    assert json.loads(visitor.body)["errors"][0]["code"] == "signed-out"
+    async with marked(Browser(by_key, "open/a", path=path, headers=KEY), mark) as hers:
+        await hers.until(hers.has_begun)
+        assert hers.status == 200
+
+
+async def test_a_socket_is_known_by_its_page(by_key: Any) -> None:
+    async with marked(Peer(by_key), mark_of_somebody()) as peer:
+        assert await peer.closed() == 4100
+        assert [frame.data["code"] for frame in peer.frames] == ["signed-out"]
+    async with marked(Peer(by_key, headers=KEY), mark_of_somebody()) as hers:
+        await hers.opened()
+
+
+async def test_an_entry_of_a_cursor_is_a_mark_too(by_key: Any) -> None:
+    hers = await cursor_of(by_key, "open/a", "ephemeral/a", **KEY)
+    for entry, status in ((hers.split(",")[1], 401), (await cursor_of(by_key, "open/a"), 200)):
+        async with marked(Browser(by_key, "open/b"), entry) as visitor:
+            await visitor.until(visitor.has_begun)
+            assert visitor.status == status
+
+
+@pytest.mark.parametrize("mark", ["", "x", "~", "a" * 20_000, "0" * 12 + "." + "A" * 8])
+async def test_what_is_no_mark_says_nothing(by_key: Any, mark: str) -> None:
+    async with marked(Browser(by_key, "open/a"), mark) as visitor:
+        await visitor.opened()
+
+
+async def test_another_secret_key_makes_no_visitor_of_anybody(by_key: Any) -> None:
+    """It ends all sessions, and cursors no longer fit: but whose they were can still be read."""
+    hers, visitors = await cursor_of(by_key, "open/a", **KEY), await cursor_of(by_key, "open/a")
+    mark = mark_of_somebody()
+    with override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=[]):
+        for browser in (
+            Browser(by_key, "open/a", headers={"last-event-id": hers}),
+            marked(Browser(by_key, "open/a"), mark),
+        ):
+            async with browser:
+                await browser.until(browser.has_begun)
+                assert browser.status == 401
+        async with Browser(by_key, "open/a", headers={"last-event-id": visitors}) as visitor:
+            await visitor.until(lambda: visitor.events("stream-reset"))
+        again = {**KEY, "last-event-id": hers}
+        async with Browser(by_key, "open/a", headers=again) as signed_in_again:
+            await signed_in_again.until(lambda: signed_in_again.events("stream-reset"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.http import HttpResponse
 from django.test import Client, override_settings
 from hypothesis import HealthCheck, given
@@ -17,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from django_live.core import hooks
+from django_live.core.events import mark_of_somebody
 from django_live.core.topics import as_topic
 from django_live.testing import assert_published
 from django_live.transports import inbound
@@ -74,6 +76,20 @@ def test_it_speaks_for_the_user_and_is_told_to_others() -> None:
     with assert_published(as_topic("rooms/a"), "said", {"n": 1}):
         answer = sent(client, say(type="say", data={"n": 1}))
     assert answer.json() == {"data": {"by": "anna"}}
+
+
+def test_a_page_that_was_somebodys_does_not_speak_as_a_visitor() -> None:
+    """Its session has ended, and nobody has told it yet."""
+    url = f"{URL}?known={mark_of_somebody()}"
+    client = Client()
+    client.force_login(User.objects.create_user("anna"))
+    body = json.dumps(say())
+    assert client.post(url, body, "application/json").status_code == 200
+    Session.objects.all().delete()
+    assert client.post(URL, body, "application/json").status_code == 200, (
+        "the control: visitors may"
+    )
+    assert code(client.post(url, body, "application/json")) == (401, "signed-out")
 
 
 @pytest.mark.parametrize("connection", [None, 5, "", "x" * 100, "\n", ["c"]])

@@ -1,0 +1,33 @@
+"""What adapters to other packages need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning, register
+
+from ..conf import SETTING, live_settings, problems
+
+
+@register("django_live")
+def check_notifications_hq(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W022: the setting for django-notifications-hq, without the apps that it needs."""
+    if problems(getattr(settings, SETTING, {})) or not live_settings().NOTIFICATIONS_HQ:
+        return []
+    needed = ("django_live.notifications", "notifications")
+    missing = [name for name in needed if not apps.is_installed(name)]
+    if not missing:
+        return []
+    return [
+        Warning(
+            f"DJANGO_LIVE['NOTIFICATIONS_HQ'] is True, but {' and '.join(missing)} "
+            "cannot be found: nothing of it goes live.",
+            hint=f"Add {' and '.join(map(repr, missing))} to INSTALLED_APPS.",
+            id="django_live.W022",
+        )
+    ]
