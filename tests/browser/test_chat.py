@@ -48,7 +48,6 @@ answer = None
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("chat"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 
