@@ -141,6 +141,7 @@ def test_three_people_talk(shop: Site, new_context: NewContext, expect: Expect) 
         message(anna, "A better answer").locator('[data-do="delete"]').is_hidden()
     )
     do(staff, "A better answer", "delete")  # she owns the room
+    expect(message(staff, "This message was deleted.")).to_be_focused()
     for page in everybody:
         expect(message(page, "This message was deleted.")).to_have_count(1)
     assert anna.evaluate("window.sameDocument") is True

@@ -67,6 +67,7 @@ function liveChat(live: Live): CustomElementConstructor {
       this.piece("newer")!.onclick = () => {
         if (this.isPast) location.assign(location.pathname);
         else this.list.toEnd();
+        log.focus();
       };
       document.addEventListener("visibilitychange", this.onVisible);
       document.addEventListener("pointerdown", this.onPointer);

@@ -49,7 +49,9 @@ export function emptyRow(row: HTMLElement, panel: Panel): void {
   place(row, "reply").hidden = true;
   place(row, "files").replaceChildren();
   place(row, "reactions").replaceChildren();
+  const hadFocus = row.contains(document.activeElement);
   row.querySelector("details")?.remove();
+  if (hadFocus) row.focus();
 }
 
 export function showReactions(
@@ -72,7 +74,10 @@ export function showReactions(
     button.textContent = `${sign} ${count}`;
     return button;
   });
-  place(row, "reactions").replaceChildren(...buttons);
+  const list = place(row, "reactions");
+  const focused = [...list.children].indexOf(document.activeElement!);
+  list.replaceChildren(...buttons);
+  if (focused >= 0) (buttons[focused] ?? buttons.at(-1) ?? row).focus();
 }
 
 /** In the reader's own time, and with the day where it is another. */
