@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,12 +80,23 @@ class Chatter:
 
     def hear(self, last: int, timeout: float = 30) -> None:
         """Listen until the message with this number is there."""
+        deadline = time.monotonic() + timeout
         try:
-            self._connected()
-            self._note()  # what came before an answer was passed over
-            while not self.heard or max(number for number, _ in self.heard) < last:
-                self._connected().wait_for(lambda frame: frame.event == "message", timeout)
-                self._note()
+            while True:
+                client = self._connected()
+                self._note()  # what came before an answer was passed over
+                if self.heard and max(number for number, _ in self.heard) >= last:
+                    return
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                try:
+                    client.wait_for(lambda frame: frame.event == "message", min(left, 5))
+                except TimeoutError:
+                    continue
+                except LOST:  # who had said everything learns of the kill now
+                    self.cuts += 1
+                    self.leave()
         except Exception as error:
             self.problem = self.problem or f"hearing: {type(error).__name__}: {error}"
         finally:
