@@ -22,6 +22,7 @@ const LARGEST = {
   "live-feeds.js": 1_500,
   "live-presence.js": 3_000,
   "live-notifications.js": 4_000,
+  "live-chat.js": 9_000,
 };
 const client = new URL("../", import.meta.url);
 const serving = new URL("../django_live/static/django_live/", client);
