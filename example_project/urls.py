@@ -14,6 +14,7 @@ urlpatterns = [
     path("assistant/", include("example_project.assistant.urls")),
     path("people/", include("example_project.people.urls")),
     path("notifications/", include("django_live.notifications.urls")),
+    path("news/", include("example_project.news.urls")),
     path("boards/", include("example_project.boards.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),

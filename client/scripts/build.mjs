@@ -18,7 +18,8 @@ const LARGEST = {
   "live-messages.js": 1_500,
   "live-progress.js": 2_500,
   "live-answer.js": 2_500,
-  "live-dashboards.js": 6_000,
+  "live-dashboards.js": 6_500,
+  "live-feeds.js": 1_500,
   "live-presence.js": 3_000,
   "live-notifications.js": 4_000,
 };

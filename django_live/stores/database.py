@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 from django.db.models import OuterRef, Subquery
 
 from ..conf import live_settings
+from ..core import headway
 from ..core.events import Draft, Event, Position
 from ..core.log import Appended, EventLog, Head, Page
 from ..core.topics import History, Topic, registry
@@ -265,11 +266,13 @@ class DatabaseLog(EventLog):
         1.8 s, so each takes ``limit``."""
         removed = 0
         for start in range(after, upto, limit):
-            removed += delete_rows(
+            gone = delete_rows(
                 StoredEvent.objects.using(self.using).filter(
                     head_id=kept.head_pk, offset__gt=start, offset__lte=min(start + limit, upto)
                 )
             )
+            headway.made(gone)
+            removed += gone
         return removed
 
     # -- forgetting --------------------------------------------------------------------------------
