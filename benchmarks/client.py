@@ -26,8 +26,8 @@ from websockets.asyncio.server import ServerConnection, serve
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import report  # noqa: E402
-from tests.support.browsers import launch_options  # noqa: E402
+from benchmarks.common import report
+from tests.support.browsers import launch_options
 
 STATIC = ROOT / "django_live/static/django_live"
 WARM_UP = 1

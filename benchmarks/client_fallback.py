@@ -20,11 +20,11 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import report  # noqa: E402
-from tests.support.browsers import launch_options  # noqa: E402
-from tests.support.databases import server_database  # noqa: E402
-from tests.support.network import Mode, Network  # noqa: E402
-from tests.support.servers import Server  # noqa: E402
+from benchmarks.common import report
+from tests.support.browsers import launch_options
+from tests.support.databases import server_database
+from tests.support.network import Mode, Network
+from tests.support.servers import Server
 
 SETTINGS = "tests.browser.transport_settings"
 PATIENCE = 30_000

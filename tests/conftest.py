@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tests.support import emptying
+from tests.support import emptying, templates
 from tests.support.databases import Engine, ServerDatabase, server_database
 from tests.support.reader_pool import ReaderPool
 from tests.support.redis import RedisServer
@@ -109,7 +109,9 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker of what is not repeated on each database, and of what waits for `make soak`."""
+    """Declare the marker of what is not repeated on each database, and of what waits for `make soak`;
+    the processes of pytest-xdist, which are started after this, share the databases that are copied."""
+    templates.share()
     config.addinivalue_line(
         "markers",
         "any_database: makes the databases it needs, or needs none: the same whatever "

@@ -12,9 +12,10 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..conf import live_settings
 from .counting import tally
@@ -30,9 +31,22 @@ SILENT_BEATS = 5
 class Sink(Protocol):
     """The socket side of a connection."""
 
-    def write(self, data: bytes) -> bool:
-        """Give the socket these bytes now. False: it has not taken all of them yet, and calls
+    __slots__ = ()
+
+    form: ClassVar[str] = ""
+    """Sinks of one form take what any of them has prepared."""
+
+    def prepare(self, data: bytes) -> Any:
+        """What ``put()`` takes for these bytes. It may go to thousands, so nobody changes it."""
+        return data
+
+    def put(self, prepared: Any) -> bool:
+        """Give it to the socket now. False: it has not taken all of it yet, and calls
         ``Connection.drained()`` once it has; until then nobody writes."""
+
+    def write(self, data: bytes) -> bool:
+        """The same for bytes that nobody else gets."""
+        return self.put(self.prepare(data))
 
     def end(self) -> None:
         """End the stream after what was written."""
@@ -67,6 +81,7 @@ class Connection:
         "dialect",
         "ending",
         "expires",
+        "form",
         "heard",
         "hub",
         "id",
@@ -107,6 +122,8 @@ class Connection:
         self.dialect = dialect
         self.viewer = viewer
         self.known = viewer.is_known
+        self.form = sys.intern(f"{dialect.name} {sink.form} {self.known}") if dialect.name else ""
+        """Connections of one form are given the same bytes for an event. Empty: it has its own."""
         self.on_need = on_need
         """Called for a subscription that needs events which only the log has."""
         self.subscriptions: dict[str, Subscription] = {}
@@ -177,10 +194,43 @@ class Connection:
         try:
             if not self.sink.write(data):
                 self.blocked = True
-        except Exception:
-            # The peer is gone, or the server cannot write any more. Either way this stream is over.
-            logger.debug("A stream could not be written to.", exc_info=True)
-            self.hub.drop(self)
+        except Exception as error:
+            self._is_over(error)
+
+    def deliver(self, subscription: Subscription, entry: FramedEvent, now: float) -> int:
+        """Write a new event, and return its bytes. Only while not ``blocked``.
+
+        Every delivery comes through here. Nearly all are of connections with one topic, and of events
+        that spare nobody: those cost 0.7 µs beside the server's own ``send`` (benchmarks/dispatch.py).
+        """
+        event = entry.event
+        if (
+            len(self.subscriptions) > 1
+            or self.kept_places
+            or event.exclude
+            or event.created < subscription.visible_from
+        ):
+            frame = self.frame(subscription, entry)
+            if frame:
+                self.write(frame)
+            return len(frame)
+        ready = entry.ready.get(self.form) or entry.ready_for(self)
+        if entry.offset:
+            subscription.offset = entry.offset
+            subscription.place = ready.place
+        self.active = True
+        self.last_active = now
+        try:
+            if not self.sink.put(ready.message):
+                self.blocked = True
+        except Exception as error:
+            self._is_over(error)
+        return len(ready.frame)
+
+    def _is_over(self, error: Exception) -> None:
+        """The peer is gone, or the server cannot write any more. Either way this stream is over."""
+        logger.debug("A stream could not be written to.", exc_info=error)
+        self.hub.drop(self)
 
     def notify(self, frame: bytes) -> None:
         """Write a whole frame that moves no cursor, as soon as the socket takes it."""
@@ -300,7 +350,7 @@ class Connection:
         if spared:
             return self.dialect.moved(self.cursor) if entry.offset else b""
         if len(self.subscriptions) == 1 and not self.kept_places:
-            return entry.shared_frame(self.dialect, self.known)
+            return entry.ready_for(self).frame
         return entry.frame(self.dialect) + self.dialect.end(self.cursor if entry.offset else "")
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from asgiref.sync import sync_to_async
 
 from ..conf import live_settings
-from .connections import Connection
+from .connections import Connection, Sink
 from .hub import Hub
 from .publishing import publish
 from .rechecking import Rechecking, signed_out
@@ -230,14 +230,14 @@ class _Commands:
         return b""
 
 
-class _Ear:
+class _Ear(Sink):
     """The socket of the control topic's reader: it acts on what is written to it."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
 
-    def write(self, data: bytes) -> bool:
-        for line in data.splitlines():
+    def put(self, prepared: bytes) -> bool:
+        for line in prepared.splitlines():
             command, selection = json.loads(line)
             self._control.carry_out(command, selection)
         return True

@@ -13,7 +13,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..conf import live_settings
 from .counting import tally
@@ -58,19 +58,20 @@ class Dialect(Protocol):
         seconds."""
 
 
+class Ready(NamedTuple):
+    """An event as it goes to every connection of one form that has no other topic."""
+
+    frame: bytes
+    message: Any
+    """The frame, prepared for the sinks of that form."""
+    place: str
+    """The cursor's entry of who has it."""
+
+
 class FramedEvent:
     """An event in a feed's ring, with its frames."""
 
-    __slots__ = (
-        "_frames",
-        "_places",
-        "_shared_frames",
-        "epoch",
-        "event",
-        "offset",
-        "size",
-        "topic",
-    )
+    __slots__ = ("_frames", "_places", "epoch", "event", "offset", "ready", "size", "topic")
 
     def __init__(self, topic: Topic, event: Event, epoch: str) -> None:
         self.topic = topic
@@ -82,7 +83,8 @@ class FramedEvent:
         self._frames: dict[str, bytes] = {}
         # Of visitors, and of those who have said who they are.
         self._places = ["", ""]
-        self._shared_frames: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
+        self.ready: dict[str, Ready] = {}
+        """By the form of a connection, as soon as one of that form has asked ``ready_for``."""
 
     def place(self, known: bool) -> str:
         """The cursor's entry of who has read this far; empty without history."""
@@ -101,15 +103,16 @@ class FramedEvent:
             frame = self._frames[dialect.name] = dialect.event(self.topic, self.event)
         return frame
 
-    def shared_frame(self, dialect: Dialect, known: bool) -> bytes:
-        """The whole frame, the same for every connection that has no other topic."""
-        if not dialect.name:
-            return self.frame(dialect) + dialect.end(self.place(known))
-        frame = self._shared_frames[known].get(dialect.name)
-        if frame is None:
-            frame = self.frame(dialect) + dialect.end(self.place(known))
-            self._shared_frames[known][dialect.name] = frame
-        return frame
+    def ready_for(self, connection: Connection) -> Ready:
+        """What a connection without other topics gets; made once for all of its form."""
+        ready = self.ready.get(connection.form)
+        if ready is None:
+            dialect, place = connection.dialect, self.place(connection.known)
+            frame = self.frame(dialect) + dialect.end(place)
+            ready = Ready(frame, connection.sink.prepare(frame), place)
+            if connection.form:
+                self.ready[connection.form] = ready
+        return ready
 
 
 _NO_QUEUE: deque[FramedEvent] = deque(maxlen=0)

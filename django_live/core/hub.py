@@ -164,6 +164,7 @@ class Hub:
     ) -> bool:
         """Write to one reader after the other; False when the time is over before the readers are."""
         live = Subscription.LIVE
+        now = time.monotonic()
         written = size = 0
         over = False
         for count, subscription in enumerate(readers, 1):
@@ -175,10 +176,9 @@ class Hub:
                 connection = subscription.connection
                 if connection.blocked or not subscription.direct:
                     self._fall_behind(subscription, entry)
-                elif frame := connection.frame(subscription, entry):
-                    connection.write(frame)
+                elif sent := connection.deliver(subscription, entry, now):
                     written += 1
-                    size += len(frame)
+                    size += sent
             if count % SLICE_CHECK == 0 and time.perf_counter() > until:
                 over = True
                 break

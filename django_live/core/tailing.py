@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .bus import Bus, Envelope
-from .connections import Connection
+from .connections import Connection, Sink
 from .events import Event, Place, Position, place_text
 from .hub import Hub
 from .log import get_log
@@ -98,14 +98,14 @@ class _Lines:
         return b""
 
 
-class _Ear:
+class _Ear(Sink):
     """The socket of whoever follows."""
 
     def __init__(self, tell: Callable[[Line], None]) -> None:
         self._tell = tell
 
-    def write(self, data: bytes) -> bool:
-        for line in data.splitlines():
+    def put(self, prepared: bytes) -> bool:
+        for line in prepared.splitlines():
             told = json.loads(line)
             if isinstance(told, str):
                 self._tell(told)

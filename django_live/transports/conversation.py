@@ -44,6 +44,8 @@ from .sockets import LAST_WRITE, Message, Receive, Send
 
 logger = logging.getLogger("django_live.websocket")
 
+FIRST_WORD = 1.0
+"""Seconds in which a client that was just let in may ask for topics by what was found out of it then."""
 MOST_BAD = 20
 """Messages in a row that cannot be read, after which the protocol counts as broken."""
 CLOSE_CODES = {
@@ -71,6 +73,7 @@ class Socket:
         "_bad",
         "_bucket",
         "_connection",
+        "_decided",
         "_lanes",
         "_live",
         "_parts",
@@ -94,6 +97,8 @@ class Socket:
         self._lanes: Lanes | None = None
         self._parts: Parts | None = None
         self._bad = 0
+        self._decided = 0.0
+        """While the viewer still has the user as they were let in: as of when, by ``time.monotonic()``."""
         self._told = float("-inf")
         """When the client was last told that it sends too much, without a ref to tell it by."""
 
@@ -110,6 +115,15 @@ class Socket:
         )
         self._undo = self._sink.attach(self._connection)
         self._connection.is_busy = self._is_busy
+        if plan.viewer.has_loaded_user:
+            self._decided = plan.decided
+            asyncio.get_running_loop().call_later(FIRST_WORD, self._forget_user)
+
+    def _forget_user(self) -> None:
+        """From here on permissions are asked for with the user as they are then."""
+        if self._decided and self._connection is not None:
+            self._decided = 0.0
+            self._connection.viewer.forget_user()
 
     async def listen(self) -> None:
         """Take what the client says until one side ends the connection."""
@@ -249,9 +263,10 @@ class Socket:
         known = {s.feed.topic.name for s in connection.subscriptions.values()}
         fresh = [name for name in asked.topics if name not in known]
         free = max(0, live_settings().MAX_TOPICS - len(known))
+        decided = self._decided
+        viewer = connection.viewer if decided else connection.viewer.refreshed()
 
         def decide_now() -> Plan | None:
-            viewer = connection.viewer.refreshed()
             # Who has signed out must not be given what anybody may see, as if nothing had happened.
             if not viewer.still_stands():
                 return None
@@ -266,6 +281,7 @@ class Socket:
             logger.exception("What a WebSocket asked for could not be decided.")
             self._answer(asked.ref, "", refusal("unavailable"))
             return
+        self._forget_user()
         if self._is_over():
             return
         if plan is None:
@@ -286,7 +302,10 @@ class Socket:
             accepted = [name for name in asked.topics if name in had or name in begun]
             return SOCKET.reply(asked.ref, _as_json(accepted, refusals))
 
-        await self._live.subscribe(connection, plan.requests, reply, decided=plan.decided)
+        # What was commanded since the user was loaded is carried out on what begins here, too.
+        await self._live.subscribe(
+            connection, plan.requests, reply, decided=decided or plan.decided
+        )
 
     async def _unsubscribe(self, asked: Unsubscribe) -> None:
         connection = self._connection

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..core.connections import Connection
@@ -25,8 +25,10 @@ class SocketSink(SteppedSink):
 
     __slots__ = ("_finishing", "_reader")
 
+    form = "socket"
+
     def __init__(self, send: Send, reader: asyncio.Task[Any]) -> None:
-        super().__init__(send, text_message)
+        super().__init__(send)
         self._reader = reader
         self._finishing: asyncio.Task[None] | None = None
 
@@ -41,15 +43,15 @@ class SocketSink(SteppedSink):
             connection.drained()  # it was, before there was somebody to tell
         return sockets.register_producer(self._send, self)
 
-    def write(self, data: bytes) -> bool:
-        if self._ended:
-            return True
-        if is_text(data):
-            return self._step(self._send(text_message(data)))
-        messages: Iterator[Message] = messages_of(data)
-        for message in messages:
-            if not self._step(self._send(message)):
-                rest = list(messages)
+    def prepare(self, data: bytes) -> Message | list[Message]:
+        return text_message(data) if is_text(data) else list(messages_of(data))
+
+    def put(self, prepared: Message | list[Message]) -> bool:
+        if prepared.__class__ is not list:
+            return super().put(prepared)
+        for number, message in enumerate(prepared, 1):
+            if not super().put(message):
+                rest = prepared[number:]
                 if self._unfinished is not None:
                     self._unfinished = self._with_the_rest(self._unfinished, rest)
                 elif rest:  # the server took it, and wants no more for now

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from functools import partial
 from typing import Any
 
-from ..core.connections import Connection
+from ..core.connections import Connection, Sink
 from ..core.runtime import running_runtime
 
 logger = logging.getLogger("django_live.sockets")
@@ -36,11 +36,7 @@ def body_message(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def body_part(data: bytes) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-class SteppedSink(ABC):
+class SteppedSink(Sink, ABC):
     """Writes to a server's ``send``, in place where that is possible.
 
     A server's ``send`` nearly always finishes without waiting. Stepping it once, right where the event
@@ -52,16 +48,14 @@ class SteppedSink(ABC):
         "_connection",
         "_ended",
         "_gone",
-        "_message",
         "_paused",
         "_send",
         "_steps",
         "_unfinished",
     )
 
-    def __init__(self, send: Send, message: Callable[[bytes], Message]) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._message = message
         self._steps = is_steppable(send)
         self._connection: Connection | None = None
         self._unfinished: Awaitable[None] | None = None
@@ -71,21 +65,18 @@ class SteppedSink(ABC):
 
     # -- by the hub --------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> bool:
+    def put(self, prepared: Any) -> bool:
         if self._ended:
             return True
-        return self._step(self._send(self._message(data)))
-
-    def _step(self, sending: Awaitable[None]) -> bool:
-        if not self._steps:
-            self._leave_to_task(sending)
-            return False
-        step = sending.__await__()
-        try:
-            awaited = next(step)
-        except StopIteration:
-            return not self._paused
-        self._leave_to_task(_Rest(step, awaited))
+        sending = self._send(prepared)
+        if self._steps:
+            step = sending.__await__()
+            try:
+                awaited = next(step)
+            except StopIteration:
+                return not self._paused
+            sending = _Rest(step, awaited)
+        self._leave_to_task(sending)
         return False
 
     @abstractmethod
@@ -132,10 +123,15 @@ class SendSink(SteppedSink):
 
     __slots__ = ("_task", "_wake")
 
+    form = "body"
+
     def __init__(self, send: Send) -> None:
-        super().__init__(send, body_part)
+        super().__init__(send)
         self._task: asyncio.Task[Any] | None = None
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def prepare(self, data: bytes) -> Message:
+        return {"type": "http.response.body", "body": data, "more_body": True}
 
     def end(self) -> None:
         self._ended = True

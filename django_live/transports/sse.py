@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
+from ..core.connections import Sink
 from ..core.counting import tally
 from .frames import SSE
 from .hold import HEADER, SCOPE_KEY, Slot, open_stream
@@ -80,7 +81,7 @@ def _close_connections() -> None:
             connection.close()
 
 
-class BufferSink:
+class BufferSink(Sink):
     """What waits for Django to take it."""
 
     def __init__(self) -> None:
@@ -90,9 +91,9 @@ class BufferSink:
         self._something = asyncio.Event()
         self._ended = False
 
-    def write(self, data: bytes) -> bool:
-        self._chunks.append(data)
-        self._size += len(data)
+    def put(self, prepared: bytes) -> bool:
+        self._chunks.append(prepared)
+        self._size += len(prepared)
         self._something.set()
         return self._size < BUFFER_BYTES
 

@@ -86,7 +86,6 @@ def plan_without_topics(request: HttpRequest) -> Plan:
         check_setup()
     except Exception as error:
         raise Refused(503, [Refusal("unavailable")]) from error
-    plan.viewer.forget_user()
     return plan
 
 
@@ -169,6 +168,8 @@ async def _decide_by_scope(scope: Scope) -> Plan:
             request.user = scope["user"]
         if "session" in scope:
             request.session = scope["session"]
-        return plan_without_topics(request)
+        plan = plan_without_topics(request)
+        plan.viewer.forget_user()  # nobody knows how long ago it was loaded
+        return plan
 
     return await hooks.in_thread(hooks.hook_threads(), decide_now)

@@ -14,10 +14,18 @@ from playwright.sync_api import Page
 from tests.support.browsers import NewContext
 from tests.support.databases import ServerDatabase, server_database
 from tests.support.other_process import OtherProcess
-from tests.support.servers import Server
+from tests.support.servers import Server, ServerName
 
 PATIENCE = 30_000
 """Milliseconds: for a machine that is busy with other things."""
+
+SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.get(username={user!r}))
+answer = client.session.session_key
+"""
 
 
 class Site:
@@ -28,7 +36,7 @@ class Site:
         self.database = database
         self.url = server.url
         self._other_process = other_process
-        self._cookies: dict[str, Any] = {}
+        self._sessions: dict[str, str] = {}
 
     def run(self, source: str) -> Any:
         """Run statements in the other process; what they leave in ``answer``, as JSON has it."""
@@ -40,21 +48,19 @@ class Site:
 
     def visit(self, new_context: NewContext, user: str, path: str, **options: Any) -> Page:
         """A live page of this user's, in a browser profile with these options of its own."""
-        if user not in self._cookies:
-            page = _patient(new_context().new_page())
-            page.goto(self.url + path)
-            page.fill("input[name=username]", user)
-            page.fill("input[name=password]", f"demo-{user}")
-            page.press("input[name=password]", "Enter")
-            page.wait_for_url(self.url + path)
-            self._cookies[user] = page.context.storage_state()
-            page.close()
-        page = _patient(new_context(storage_state=self._cookies[user], **options).new_page())
+        page = _patient(new_context(**options).new_page())
+        page.context.add_cookies([self._session(user)])
         page.goto(self.url + path)
         if options.get("java_script_enabled", True):
             page.wait_for_function("document.documentElement.dataset.liveStatus === 'live'")
             page.evaluate("window.sameDocument = true")
         return page
+
+    def _session(self, user: str) -> Any:
+        """The cookie of one who is signed in, over all tests. The form is another test's affair."""
+        if user not in self._sessions:
+            self._sessions[user] = self.run(SIGN_IN.format(user=user))
+        return {"name": "sessionid", "value": self._sessions[user], "url": self.url}
 
 
 def _patient(page: Page) -> Page:
@@ -63,14 +69,15 @@ def _patient(page: Page) -> Page:
 
 
 @contextmanager
-def serving(folder: Path, package: str) -> Iterator[Site]:
-    """The site of `tests` or of `example_project`, over uvicorn, on SQLite."""
-    with server_database("sqlite", folder, settings=f"{package}.settings") as database:
+def serving(folder: Path, package: str, by: ServerName = "uvicorn") -> Iterator[Site]:
+    """The site of `tests`, or of `example_project` with its demo data, on SQLite."""
+    also = ["demo_data"] if package == "example_project" else []
+    with server_database("sqlite", folder, f"{package}.settings", also) as database:
         server = Server(
-            "uvicorn",
+            by,
             f"{package}.asgi:application",
             env=database.env,
-            options=["--access-log"],
+            options=["--access-log"] if by == "uvicorn" else [],
             log_path=folder / "server.log",
         )
         with OtherProcess(database.env) as other_process, server:

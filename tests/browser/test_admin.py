@@ -24,7 +24,6 @@ CONNECTIONS = "/admin/django_live/connection/"
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The example project, with its log-ins."""
     with serving(tmp_path_factory.mktemp("shop"), "example_project") as site:
-        site.database.manage("demo_data")
         site.run(
             "from django.contrib.auth.models import User\n"
             "User.objects.filter(username='staff').update(is_superuser=True)"

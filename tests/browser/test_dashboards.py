@@ -25,7 +25,6 @@ answer = Order.objects.filter(status="{status}").count()
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("boards"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

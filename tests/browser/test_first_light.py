@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from tests.browser.sites import Site, serving
 from tests.support.browsers import Expect, NewContext
-from tests.support.databases import ServerDatabase
 from tests.support.requirements import requires
-from tests.support.servers import Server
 
 pytestmark = requires("chromium")
-
-StartServer = Callable[..., Server]
 
 SAVE_STATUS = """
 from example_project.orders.models import Order
@@ -22,35 +19,28 @@ order = Order.objects.get(pk={pk})
 order.status = "{status}"
 order.save()
 """
-ORDERS_OF = """
+ORDER_OF = """
 from example_project.orders.models import Order
 orders = Order.objects.filter(customer__username="{user}").exclude(status="delivered")
-print(*orders.order_by("pk").values_list("pk", flat=True))
+answer = orders.order_by("pk").first().pk
 """
 
 
-@pytest.fixture(params=["uvicorn", "runserver"])
+@pytest.fixture(scope="module", params=["uvicorn", "runserver"])
 def site(
-    request: pytest.FixtureRequest,
-    new_server_database: Callable[..., ServerDatabase],
-    start_server: StartServer,
-) -> tuple[Server, ServerDatabase]:
-    """The example project on SQLite, with its demo data."""
-    database = new_server_database("sqlite", settings="example_project.settings")
-    database.manage("demo_data")
-    server = start_server(
-        request.param, application="example_project.asgi:application", env=database.env
-    )
-    return server, database
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    with serving(tmp_path_factory.mktemp("shop"), "example_project", request.param) as site:
+        yield site
 
 
-def log_in(context: BrowserContext, server: Server, user: str) -> Page:
+def log_in(context: BrowserContext, site: Site, user: str) -> Page:
     page = context.new_page()
-    page.goto(f"{server.url}/login/")
+    page.goto(f"{site.url}/login/")
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", f"demo-{user}")
     page.press("input[name=password]", "Enter")
-    page.wait_for_url(f"{server.url}/")
+    page.wait_for_url(f"{site.url}/")
     return page
 
 
@@ -59,13 +49,12 @@ def wait_until_live(page: Page) -> None:
 
 
 def test_a_save_in_the_admin_is_on_the_customers_screen_at_once(
-    site: tuple[Server, ServerDatabase], new_context: NewContext, expect: Expect
+    site: Site, new_context: NewContext, expect: Expect
 ) -> None:
-    server, database = site
-    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
-    anna = log_in(new_context(), server, "anna")
-    bert = log_in(new_context(), server, "bert")
-    staff = log_in(new_context(), server, "staff")
+    pk = site.run(ORDER_OF.format(user="anna"))
+    anna = log_in(new_context(), site, "anna")
+    bert = log_in(new_context(), site, "bert")
+    staff = log_in(new_context(), site, "staff")
     wait_until_live(anna)
     wait_until_live(bert)
     row = anna.locator(f"#order-{pk}")
@@ -73,7 +62,7 @@ def test_a_save_in_the_admin_is_on_the_customers_screen_at_once(
     anna.evaluate("window.sameDocument = true")
     berts_page = bert.locator("main").inner_html()
 
-    staff.goto(f"{server.url}/admin/orders/order/{pk}/change/")
+    staff.goto(f"{site.url}/admin/orders/order/{pk}/change/")
     staff.select_option("select[name=status]", "delivered")
     staff.click("input[name=_save]")
 
@@ -84,18 +73,15 @@ def test_a_save_in_the_admin_is_on_the_customers_screen_at_once(
 
 
 def test_a_page_catches_up_with_what_was_saved_while_the_server_was_dead(
-    site: tuple[Server, ServerDatabase], new_context: NewContext, expect: Expect
+    site: Site, new_context: NewContext, expect: Expect
 ) -> None:
-    server, database = site
-    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
-    anna = log_in(new_context(), server, "anna")
-    wait_until_live(anna)
-    anna.evaluate("window.sameDocument = true")
+    pk = site.run(ORDER_OF.format(user="anna"))
+    anna = site.visit(new_context, "anna", "/")
 
-    server.kill()
+    site.server.kill()
     anna.wait_for_function("document.documentElement.dataset.liveStatus === 'stale'")
-    database.python(SAVE_STATUS.format(pk=pk, status="delivered"))
-    server.start()
+    site.run(SAVE_STATUS.format(pk=pk, status="delivered"))
+    site.server.start()
 
     row = anna.locator(f"#order-{pk}")
     expect(row).to_have_attribute("data-status", "delivered", timeout=20_000)
@@ -104,11 +90,10 @@ def test_a_page_catches_up_with_what_was_saved_while_the_server_was_dead(
 
 
 def test_a_page_that_may_not_see_an_order_is_refused_its_topic(
-    site: tuple[Server, ServerDatabase], new_context: NewContext
+    site: Site, new_context: NewContext
 ) -> None:
-    server, database = site
-    pk = int(database.python(ORDERS_OF.format(user="anna")).split()[0])
-    bert = log_in(new_context(), server, "bert")
+    pk = site.run(ORDER_OF.format(user="anna"))
+    bert = site.visit(new_context, "bert", "/")
     answer = bert.evaluate(
         "topic => fetch('/live/events/?topic=' + topic).then(r => r.json().then(b => [r.status, b]))",
         f"orders/{pk}",

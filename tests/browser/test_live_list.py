@@ -48,7 +48,6 @@ order.save()
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The example project, with its log-ins."""
     with serving(tmp_path_factory.mktemp("shop"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

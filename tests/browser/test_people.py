@@ -43,7 +43,6 @@ Notification.objects.bulk_create(rows)
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("counter"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

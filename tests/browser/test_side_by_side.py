@@ -28,7 +28,6 @@ PAINTED = """name => {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("example"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

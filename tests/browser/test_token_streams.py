@@ -36,7 +36,6 @@ answer = stream.id
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("site"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

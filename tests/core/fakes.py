@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from django_live.core.bus import Envelope, envelopes
-from django_live.core.connections import Connection
+from django_live.core.connections import Connection, Sink
 from django_live.core.control import Control
 from django_live.core.events import Cursor, Draft, Event, Position
 from django_live.core.hub import Hub
@@ -308,7 +308,7 @@ class Frame:
         return cls(kind, parts, cursor)
 
 
-class FakeSink:
+class FakeSink(Sink):
     """A socket. While ``stuck`` it keeps what it is given, and ``drain()`` lets it go on."""
 
     def __init__(self) -> None:
@@ -321,7 +321,8 @@ class FakeSink:
         self.broken = False
         self.connection: Connection | None = None
 
-    def write(self, data: bytes) -> bool:
+    def put(self, prepared: bytes) -> bool:
+        data = prepared
         assert not self.pending, "Two writers at a time."
         assert not self.ended, "A write after the end."
         if self.broken:

@@ -122,15 +122,15 @@ class ReaderSink(FakeSink):
         self.downs = machine.downs - machine.log.down
         self.new: set[str] = {t.key for t in reader.topics if t.key not in reader.seen}
 
-    def write(self, data: bytes) -> bool:
+    def put(self, prepared: bytes) -> bool:
         try:
-            return self.judged(data)
+            return self.judged(prepared)
         except Exception as fault:  # the hub takes what a socket raises for its end
             self.machine.faults.append(fault)
             raise
 
     def judged(self, data: bytes) -> bool:
-        taken = super().write(data)
+        taken = super().put(data)
         for line in data.split(b"\n")[:-1]:
             self.judge(Frame.of(line))
             self.states.append((self.reader.cursor, dict(self.reader.seen)))

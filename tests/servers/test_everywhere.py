@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.servers.test_streams import open_stream
-from tests.support.databases import ServerDatabase, server_database
+from tests.support.databases import ServerDatabase, run_python, server_database
 from tests.support.http import Visitor
 from tests.support.redis import RedisServer
 from tests.support.requirements import require
@@ -43,7 +43,9 @@ class Site(NamedTuple):
     database: ServerDatabase
 
     def python(self, source: str) -> str:
-        return self.database.python(textwrap.dedent(source))
+        """A process that was started, not forked: that is what is tested here."""
+        lines = f"import django\ndjango.setup()\n{textwrap.dedent(source)}"
+        return run_python(["-"], self.database.env, stdin=lines)
 
 
 @contextmanager
@@ -168,7 +170,7 @@ def test_a_sync_view_and_an_async_view(everywhere: Site) -> None:
 @pytest.mark.parametrize("everywhere", ["database"], indirect=True)
 def test_a_management_command(everywhere: Site) -> None:
     def command(topic: str) -> None:
-        everywhere.database.manage("publish_to", topic)
+        run_python(["-m", "django", "publish_to", topic], everywhere.env)
 
     arrives(everywhere, command)
 
@@ -359,14 +361,14 @@ def test_a_celery_worker(pool: str, store: str, site_with: SiteWith, tmp_path: P
 EXITS = """
     import atexit, threading, time
     from django_live import publish
-    from django_live.core.background import background
+    from django_live.core.spare_loop import spare_loop
     if {flushes} is False:
-        atexit.unregister(background.flush)
+        atexit.unregister(spare_loop.flush)
     thread = threading.Thread(
         target=publish, args=("ephemeral/exit", "counted", {{"n": "last"}}), daemon=True
     )
     thread.start()
-    while not background._own.unfinished:
+    while not spare_loop._own.turn.locked():
         time.sleep(0.001)
 """
 """The layer takes its time, and the main thread has nothing more to do."""
@@ -382,9 +384,10 @@ def test_a_process_that_ends_right_after_a_publish(flushes: bool, everywhere: Si
     }
     with open_stream(everywhere.web, "ephemeral/exit") as reader:
         reader.wait_for(lambda frame: frame.event == "stream-open", 20)
-        ServerDatabase("sqlite", everywhere.database.name, slow).python(
-            textwrap.dedent(EXITS.format(flushes=flushes))
+        slow_site = everywhere._replace(
+            database=ServerDatabase("sqlite", everywhere.database.name, slow)
         )
+        slow_site.python(EXITS.format(flushes=flushes))
         if flushes:
             assert reader.next_event(ARRIVES).json() == {"n": "last"}
         else:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from django.core.management import call_command
 from django.db import connections
 
-from tests.support.databases import mariadb_database, postgresql_database
+from tests.support.databases import Engine, migrated, new_database
+from tests.support.engines import create
 from tests.support.mariadb_url import MariadbServer
 from tests.support.postgres_url import PostgresServer
 
@@ -33,13 +33,14 @@ class _WithOneMore(dict[str, dict[str, object]]):
 
 @contextmanager
 def alias_elsewhere(database: Mapping[str, object]) -> Iterator[str]:
-    """The alias "elsewhere" for this database, migrated; its name."""
+    """The alias "elsewhere" for this database; its name."""
     before = connections.settings
     settings = _WithOneMore(before)
     settings.more = connections.configure_settings({"default": dict(database)})["default"]
     connections.settings = settings
     try:
-        call_command("migrate", "django_live", database=ELSEWHERE, verbosity=0)
+        # Later, once it is listed, Django's tests would forbid it.
+        connections[ELSEWHERE].ensure_connection()
         yield ELSEWHERE
     finally:
         try:
@@ -50,7 +51,13 @@ def alias_elsewhere(database: Mapping[str, object]) -> Iterator[str]:
             connections.settings = before
 
 
+def _migrated(engine: Engine) -> str:
+    return migrated(engine, "tests.settings", only=["django_live"])
+
+
 def sqlite_at(path: Path) -> dict[str, object]:
+    """A new database there."""
+    create("sqlite", str(path), _migrated("sqlite-journal"))
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(path),
@@ -63,7 +70,7 @@ def postgresql_elsewhere(**options: object) -> Iterator[str]:
     """The alias "elsewhere" for a new PostgreSQL database."""
     server = PostgresServer.from_environment()
     with (
-        postgresql_database() as name,
+        new_database("postgresql", _migrated("postgresql")) as name,
         alias_elsewhere(
             {
                 "ENGINE": "django.db.backends.postgresql",
@@ -83,7 +90,7 @@ def postgresql_elsewhere(**options: object) -> Iterator[str]:
 def mariadb_elsewhere(**options: object) -> Iterator[str]:
     """The alias "elsewhere" for a new MariaDB database."""
     with (
-        mariadb_database() as name,
+        new_database("mariadb", _migrated("mariadb")) as name,
         alias_elsewhere(MariadbServer.from_environment().django_settings(name, **options)) as alias,
     ):
         yield alias

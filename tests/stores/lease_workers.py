@@ -1,4 +1,5 @@
-"""Processes that take turns at a lease: `python -m tests.stores.lease_workers JSON`."""
+"""Processes that take turns at a lease, forked by one that knows Django but has met no store yet:
+`python -m tests.stores.lease_workers JSON`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -72,7 +74,7 @@ def take_turns(
             sys.exit("the lease was not free for too long")
         lease = take(f"process {os.getpid()}", ttl)
         if lease is None:
-            time.sleep(random.uniform(0, 0.01))
+            time.sleep(random.uniform(0, 0.02))
             continue
         note(Path(journal), f"has {lease.token}")
         done += 1
@@ -85,5 +87,16 @@ def take_turns(
         give_back(lease, properly=properly)
 
 
+def fork(processes: int, deaths: int, **turns: Any) -> list[int]:
+    """So many processes take turns, some of which die; how each ended."""
+    pids = []
+    for number in range(processes):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            take_turns(processes=processes, dies=number < deaths, **turns)
+            sys.exit()
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
 if __name__ == "__main__":
-    take_turns(**json.loads(sys.argv[1]))
+    print(json.dumps(fork(**json.loads(sys.argv[1]))))  # noqa: T201 - for who started it

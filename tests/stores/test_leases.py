@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +10,8 @@ import pytest
 
 from tests.conftest import NewDatabase
 from tests.contracts.conftest import empty_redis, redis_server
+from tests.support.databases import run_python
 from tests.support.requirements import require
-from tests.support.servers import PROJECT_ROOT
 
 __all__ = ["empty_redis", "redis_server"]
 
@@ -44,27 +41,16 @@ def race(
     environment: Mapping[str, str], journal: Path, mechanism: str, turns: int, deaths: int = 0
 ) -> list[tuple[str, int]]:
     """Let them race; what they told, in order."""
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.stores.lease_workers"),
-                json.dumps(
-                    {
-                        "journal": str(journal),
-                        "processes": PROCESSES,
-                        "turns": turns,
-                        "ttl": TTL,
-                        "mechanism": mechanism,
-                        "dies": number < deaths,
-                    }
-                ),
-            ],
-            cwd=PROJECT_ROOT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **environment},
-        )
-        for number in range(PROCESSES)
-    ]
-    codes = [process.wait(100) for process in processes]
+    arguments = {
+        "journal": str(journal),
+        "processes": PROCESSES,
+        "turns": turns,
+        "ttl": TTL,
+        "mechanism": mechanism,
+        "deaths": deaths,
+    }
+    command = ["-m", "tests.stores.lease_workers", json.dumps(arguments)]
+    codes = json.loads(run_python(command, environment))
     assert sorted(codes) == [-9] * deaths + [0] * (PROCESSES - deaths)
     lines = [line.split() for line in journal.read_text().splitlines()]
     return [(what, int(token)) for what, token in lines]

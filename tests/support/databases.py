@@ -5,28 +5,24 @@ committed in a database that both know. These are chosen by environment variable
 of the tests' site and of the example project read.
 """
 
-import atexit
-import contextlib
 import itertools
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from tests.support.mariadb_url import MariadbServer
+from tests.support.engines import ENGINES, Engine, create, drop
+from tests.support.forking import ended_with_the_database, forking_parent
 from tests.support.postgres_url import PostgresServer
 from tests.support.requirements import require
 from tests.support.servers import PROJECT_ROOT
+from tests.support.templates import template
 
-Engine = Literal["sqlite", "sqlite-journal", "postgresql", "mariadb"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
+__all__ = ["ENGINES", "Engine", "ServerDatabase", "server_database"]
 
 _numbers = itertools.count(1)
 
@@ -43,14 +39,18 @@ class ServerDatabase:
     name: str
     env: Mapping[str, str]
 
-    def manage(self, *arguments: str, stdin: str | None = None) -> str:
-        """`python -m django …` against it; returns what it prints. Raises CommandFailedError."""
-        return run_python(["-m", "django", *arguments], self.env, stdin=stdin)
+    def manage(self, *arguments: str) -> str:
+        """`django-admin …` against it; returns what it prints. Raises CommandFailedError."""
+        command = ["django-admin", *arguments]
+        run = "from django.core.management import execute_from_command_line as run\n"
+        return self.python(f"{run}run({command!r})")
 
     def python(self, source: str, *, timeout: float = 120) -> str:
         """Run a few lines against it, in a process of their own, after `django.setup()`."""
-        lines = f"import django\ndjango.setup()\n{source}"
-        return run_python(["-"], self.env, stdin=lines, timeout=timeout)
+        code, printed, complained = forking_parent(self.env).run(source, timeout)
+        if code:
+            raise CommandFailedError(f"a process of the test: {code}\n{printed}\n{complained}")
+        return printed
 
     def connection_count(self) -> int:
         """Connections to this PostgreSQL database, as the server counts them."""
@@ -90,75 +90,56 @@ def run_python(
 
 @contextmanager
 def server_database(
-    engine: Engine, folder: Path, settings: str = "tests.settings"
+    engine: Engine,
+    folder: Path,
+    settings: str = "tests.settings",
+    also: Sequence[str] = (),
 ) -> Iterator[ServerDatabase]:
     """A new database, migrated. `folder` (a `tmp_path`) takes the SQLite file; `settings` is
-    `tests.settings` or `example_project.settings`."""
-    if engine in ("sqlite", "sqlite-journal"):
-        path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
-        shutil.copyfile(_template(engine, settings), path)
-        yield ServerDatabase(engine, path, environment(engine, path, settings))
-        return
-    require(engine)
-    if engine == "mariadb":
-        with mariadb_database() as name:
-            yield _migrated(engine, name, settings)
-        return
-    with postgresql_database(_template(engine, settings)) as name:
+    `tests.settings` or `example_project.settings`; `also` are commands that were run on it as well."""
+    if engine in ("postgresql", "mariadb"):
+        require(engine)
+        copied = new_database(engine, migrated(engine, settings, also))
+    else:
+        copied = sqlite_file(folder, migrated(engine, settings, also))
+    with copied as name, ended_with_the_database(name):
         yield ServerDatabase(engine, name, environment(engine, name, settings))
 
 
-_templates = contextlib.ExitStack()
-atexit.register(_templates.close)
+def migrated(
+    engine: Engine, settings: str, also: Sequence[str] = (), *, only: Sequence[str] = ()
+) -> str:
+    """The name of a database to copy: all apps are migrated, or `only` this one."""
 
+    def fill(name: str) -> None:
+        env = environment(engine, name, settings)
+        migrate = ["migrate", *only, "--verbosity", "0", "--no-input"]
+        run_python(["-m", "django", *migrate], env)
+        for command in also:
+            run_python(["-m", "django", command], env)
 
-@cache
-def _template(engine: Engine, settings: str) -> str:
-    """A migrated database to copy, of this process: to migrate takes seconds. Whoever migrated it has
-    left, so it is complete and nobody is connected."""
-    if engine == "postgresql":
-        name = _templates.enter_context(postgresql_database())
-    else:
-        folder = _templates.enter_context(tempfile.TemporaryDirectory())
-        name = str(Path(folder) / "template.sqlite3")
-    return _migrated(engine, name, settings).name
-
-
-@contextmanager
-def postgresql_database(template: str = "template1") -> Iterator[str]:
-    """A new PostgreSQL database like the template; its name. Whoever is still connected at the end is
-    cut."""
-    import psycopg
-
-    url = PostgresServer.from_environment().url
-    name = f"test_django_live_{os.getpid()}_{next(_numbers)}"
-    # The name is made of letters and digits of ours: nothing in it needs quoting.
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-    try:
-        yield name
-    finally:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+    return template(engine, (engine, settings, also, only), fill)
 
 
 @contextmanager
-def mariadb_database() -> Iterator[str]:
-    """A new, empty MariaDB database; its name. Whoever is still connected finds it gone."""
-    server = MariadbServer.from_environment()
+def sqlite_file(folder: Path, like: str) -> Iterator[str]:
+    """A copy of that one in the folder, which stays there; its path."""
+    path = str(folder / f"test_django_live_{next(_numbers)}.sqlite3")
+    create("sqlite", path, like)
+    yield path
+
+
+@contextmanager
+def new_database(
+    engine: Literal["postgresql", "mariadb"], like: str | None = None
+) -> Iterator[str]:
+    """A new database, empty or a copy of this one; its name."""
     name = f"test_django_live_{os.getpid()}_{next(_numbers)}"
-    with server.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    create(engine, name, like)
     try:
         yield name
     finally:
-        with server.cursor() as cursor:
-            # DROP would wait for the transactions of a process that was only just killed.
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
-            for (id,) in cursor.fetchall():
-                with suppress(Exception):  # it went by itself
-                    cursor.execute(f"KILL {int(id)}")
-            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        drop(engine, name)
 
 
 def environment(engine: Engine, name: str, settings: str) -> dict[str, str]:
@@ -180,9 +161,3 @@ def environment(engine: Engine, name: str, settings: str) -> dict[str, str]:
         "EXAMPLE_DATABASE_HOST": server.host,
         "EXAMPLE_DATABASE_PORT": server.port,
     }
-
-
-def _migrated(engine: Engine, name: str, settings: str) -> ServerDatabase:
-    database = ServerDatabase(engine, name, environment(engine, name, settings))
-    database.manage("migrate", "--verbosity", "0", "--no-input")
-    return database

@@ -25,6 +25,7 @@ from django_live.core.connections import Connection
 from django_live.core.control import Control
 from django_live.core.runtime import runtime
 from django_live.routing import websocket_urlpatterns
+from django_live.transports import conversation
 from django_live.transports.handshake import Handshake
 from tests.core.fakes import until
 from tests.support.socket_client import binary
@@ -436,6 +437,53 @@ async def test_a_session_that_ends_while_it_opens_is_found(
     async with Peer(application) as peer:
         assert await peer.closed() == 4100
         assert not runtime().hub.connections
+
+
+class Person:
+    """A user: ``may`` is what the database says of them."""
+
+    pk = None
+
+    def __init__(self, may: bool) -> None:
+        self.may = may
+
+
+@pytest.fixture
+def person_who_may_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let in while they still might; whoever loads them now learns that they may not."""
+    decide = Handshake.decide
+
+    async def with_person(self: Handshake, scope: Any) -> Any:
+        plan = await decide(self, scope)
+        plan.viewer._user = Person(may=True)  # type: ignore[assignment]
+        plan.viewer.source = lambda viewer: Person(may=False)
+        return plan
+
+    monkeypatch.setattr(Handshake, "decide", with_person)
+    monkeypatch.setattr(OpenTopic, "can_subscribe", lambda topic, viewer: viewer.user.may)
+
+
+@pytest.mark.usefixtures("person_who_may_no_more")
+async def test_first_topics_are_decided_with_the_user_as_they_were_let_in(site: Site) -> None:
+    """It saves a second look into the database, and whatever was commanded since is carried out."""
+    async with Peer(site()) as peer:
+        await peer.opened()
+        runtime().control.carry_out("recheck", {})
+        assert (await peer.subscribe("open/a")).data["topics"] == ["open/a"]
+        await peer.until(lambda: codes(peer) == ["revoked"])
+        assert not the_connection().viewer.has_loaded_user
+        assert (await peer.subscribe("open/b")).data["topics"] == []
+
+
+@pytest.mark.usefixtures("person_who_may_no_more")
+async def test_who_waits_with_the_first_topics_is_looked_at_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "FIRST_WORD", 0.0)
+    async with Peer(site()) as peer:
+        await peer.opened()
+        await until(lambda: not the_connection().viewer.has_loaded_user)
+        assert (await peer.subscribe("open/a")).data["topics"] == []
 
 
 # -- delivery --------------------------------------------------------------------------------------

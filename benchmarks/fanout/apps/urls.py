@@ -3,8 +3,10 @@
 from django.conf import settings
 from django.urls import include, path
 
-urlpatterns = []
+from benchmarks.fanout.apps.views import plain
+
+urlpatterns = [path("plain/", plain)]
 if "django_live" in settings.INSTALLED_APPS:
-    urlpatterns = [path("live/", include("django_live.urls"))]
+    urlpatterns += [path("live/", include("django_live.urls"))]
 elif "django_eventstream" in settings.INSTALLED_APPS:
-    urlpatterns = [path("events/", include("django_eventstream.urls"), {"channels": ["ticks"]})]
+    urlpatterns += [path("events/", include("django_eventstream.urls"), {"channels": ["ticks"]})]
