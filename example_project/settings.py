@@ -54,6 +54,7 @@ INSTALLED_APPS = [
     "example_project.imports",
     "example_project.assistant",
     "example_project.boards",
+    "example_project.news",
 ]
 
 MIDDLEWARE = [

@@ -16,6 +16,7 @@ urlpatterns = [
     path("notifications/", include("django_live.notifications.urls")),
     path("chat/", include("django_live.chat.urls")),
     path("remote/", include("example_project.talk.urls")),
+    path("news/", include("example_project.news.urls")),
     path("boards/", include("example_project.boards.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
