@@ -14,15 +14,9 @@ urlpatterns = [
     path("assistant/", include("example_project.assistant.urls")),
     path("people/", include("example_project.people.urls")),
     path("notifications/", include("django_live.notifications.urls")),
-<<<<<<< HEAD
     path("chat/", include("django_live.chat.urls")),
     path("remote/", include("example_project.talk.urls")),
     path("news/", include("example_project.news.urls")),
-=======
-    path("news/", include("example_project.news.urls")),
-    path("chat/", include("django_live.chat.urls")),
-    path("remote/", include("example_project.talk.urls")),
->>>>>>> main
     path("boards/", include("example_project.boards.urls")),
     path("login/", DemoLoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
