@@ -162,18 +162,11 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/presence.py
 	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
-<<<<<<< HEAD
-	$(BIN)/python benchmarks/chat.py
-=======
->>>>>>> main
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/fanout/connects.py
 	$(BIN)/python benchmarks/fanout/growth.py
 	$(BIN)/python benchmarks/fanout/storm.py
-<<<<<<< HEAD
-=======
 	$(BIN)/python benchmarks/chat.py
->>>>>>> main
 	$(BIN)/python benchmarks/fanout/run.py
 	$(BIN)/python benchmarks/summary.py
 
