@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.translation import override
 
+import django_live
 from django_live.chat import ban, mute, react, send
 from django_live.chat.models import Attachment, Membership, Message, Reaction, Room
 from django_live.chat.templatetags.live_chat import chat_text
@@ -366,6 +367,18 @@ def test_the_panel_speaks_german(room: Room, hers: Client) -> None:
         page = hers.get(f"/chat/{room.pk}/").text
     assert "Senden" in page
     assert "Hier wurde noch nichts gesagt." in page
+
+
+def test_every_text_is_there_in_german() -> None:
+    package = Path(django_live.__file__).parent
+    catalogue = (package / "locale/de/LC_MESSAGES/django.po").read_text()
+    found: set[str] = set()
+    for path in (package / "templates/django_live/chat").iterdir():
+        found |= set(re.findall(r'{% translate "([^"]+)"', path.read_text()))
+    for path in (package / "chat").rglob("*.py"):
+        found |= set(re.findall(r'\b(?:_|gettext|gettext_lazy)\(\s*"([^"]+)"', path.read_text()))
+    assert len(found) > 100
+    assert {text for text in found if f'msgid "{text}"\nmsgstr "' not in catalogue} == set()
 
 
 def test_the_admin_moderates_and_writes_it_down(room: Room, bob: User, new_user: NewUser) -> None:
