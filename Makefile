@@ -35,7 +35,7 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-cluster test test-client test-postgresql test-mariadb lint format docs client clean soak bench
+.PHONY: help demo demo-cluster test test-client test-databases test-postgresql test-mariadb lint format docs client clean soak bench
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,8 +95,11 @@ demo-cluster: $(CLUSTER_READY) ## the same as three processes behind nginx, with
 
 test: $(DEV_READY) test-client ## run every test this machine can run, and name the others
 	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(PYTEST) $(PYTEST_ARGS)
-	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgresql)
-	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-mariadb)
+	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-databases)
+
+# Each waits for its disk most of the time, so both run at once.
+test-databases:
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-postgresql test-mariadb
 
 # The contracts once more: on SQLite they ran with everything else. What is the same on any database,
 # because it stands on Redis, on memory or on a database of its own, is not repeated.
@@ -158,7 +161,12 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/presence.py
 	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/fanout/connects.py
+	$(BIN)/python benchmarks/fanout/growth.py
+	$(BIN)/python benchmarks/fanout/storm.py
 	$(BIN)/python benchmarks/fanout/run.py
+	$(BIN)/python benchmarks/summary.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

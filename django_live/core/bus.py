@@ -25,7 +25,15 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
-from .envelopes import Envelope, envelopes, parcels, read_envelope, size_of, unpacked
+from .envelopes import (
+    Envelope,
+    envelopes,
+    is_logged,
+    parcels,
+    read_envelope,
+    size_of,
+    unpacked,
+)
 from .probe import Probe
 
 logger = logging.getLogger("django_live.bus")
@@ -36,6 +44,7 @@ __all__ = [
     "envelopes",
     "group_name",
     "layer_in_force",
+    "needs_running_loop",
     "reaches_other_processes",
     "read_envelope",
     "send",
@@ -73,6 +82,9 @@ and what is said after the layer came back would wait for them."""
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
 
+RESTING = frozenset({"channels_redis"})
+"""Packages whose layers do nothing between two sends."""
+
 
 def layer_in_force() -> Any | None:
     """The project's channel layer; None where only this process would hear it."""
@@ -92,6 +104,14 @@ def reaches_other_processes() -> bool:
     return layer_in_force() is not None
 
 
+def needs_running_loop() -> bool:
+    """Whether the layer may do something in its event loop between two sends, such as to tell a broker
+    that it is alive."""
+    return not any(
+        kind.__module__.partition(".")[0] in RESTING for kind in type(layer_in_force()).__mro__
+    )
+
+
 # -- sending ---------------------------------------------------------------------------------------
 
 _local_buses: weakref.WeakSet[Bus] = weakref.WeakSet()
@@ -108,17 +128,25 @@ def send_local(messages: Iterable[Envelope]) -> None:
 
 
 async def send(messages: Iterable[Envelope]) -> None:
-    """Send messages, one after the other; many small ones in parcels. Raises what the layer raises."""
+    """Send messages, one after the other; many small ones in parcels. Raises what the layer raises.
+
+    Twice, where that does no harm: a connection that something on the way has cut while it was idle
+    fails with the next message, and the one after it is fine.
+    """
     messages = list(messages)
     layer = layer_in_force()
     if layer is None:
         send_local(messages)
-    elif packed := parcels(messages):
-        for parcel in packed:
-            await layer.group_send(PARCELS, parcel)
-    else:
-        for message in messages:
-            await layer.group_send(group_name(message["key"]), message)
+        return
+    packed = parcels(messages)
+    for message in packed or messages:
+        group = PARCELS if packed else group_name(message["key"])
+        try:
+            await layer.group_send(group, message)
+        except Exception:
+            if not is_logged(message):
+                raise  # who hears it twice cannot tell
+            await layer.group_send(group, message)
 
 
 def _is_idle(error: Exception) -> bool:
@@ -225,9 +253,8 @@ class Bus:
         if message["key"] not in self._joined:
             return
         size = size_of(message)
-        is_logged = any(offset for offset, *_ in message["events"])
         with self._inbox_lock:
-            if is_logged and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
+            if is_logged(message) and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
                 self._left_out = True
                 return
             self._inbox_size += size

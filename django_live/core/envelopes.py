@@ -79,6 +79,13 @@ def unpacked(message: Envelope, keys: Container[str]) -> Iterator[Envelope]:
         yield from (one for one in message["messages"] if one["key"] in keys)
 
 
+def is_logged(message: Envelope) -> bool:
+    """Whether a log has these events, so that their offsets show what is lost or comes twice."""
+    if message["type"] == PARCEL_TYPE:
+        return all(map(is_logged, message["messages"]))
+    return any(offset for offset, *_ in message["events"])
+
+
 def trace_of(message: Envelope) -> Mapping[str, str]:
     """What a tracer gave to go along; from another release it may be anything."""
     trace = message.get("trace")

@@ -31,6 +31,7 @@ from .feeds import Dialect, Feed, Subscription
 from .housekeeping import tidy
 from .hub import Hub
 from .log import get_log
+from .rechecking import signed_out
 from .subscribing import Request, Subscribing
 from .survey import ENROL_EVERY, Witness
 from .topics import Topic, Viewer
@@ -253,7 +254,7 @@ class Runtime:
         every = live_settings().HEARTBEAT / 2
         for connection in list(self.hub.connections.values()):
             if now >= connection.expires and connection.viewer.has_expired:
-                self.control.signed_out(connection)
+                signed_out(connection)
             elif now >= connection.expires:
                 connection.close(live_settings().RETRY)
             elif now >= connection.next_beat:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from . import bus, headway, tracing
-from .background import background
 from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
+from .spare_loop import spare_loop
 from .topics import Topic
 
 logger = logging.getLogger("django_live.publishing")
@@ -152,12 +152,11 @@ class _Sending:
             self._deadline = began + min(SEND_TIMEOUT, _in_a_hurry.get())
         if began >= self._deadline:
             raise TimeoutError("it has not answered before")
-        sending = background.submit(bus.send(messages))
-        try:
-            sending.result(timeout=self._deadline - began)
-        except TimeoutError:
-            sending.cancel()  # else those that wait behind it would pile up in memory
-            raise
+        spare_loop.run(
+            lambda: bus.send(messages),
+            self._deadline - began,
+            needs_thread=bus.needs_running_loop(),
+        )
         self._deadline += time.monotonic() - began  # it answers
 
 

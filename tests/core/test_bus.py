@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from django_live.core import bus as bus_module
 from django_live.core.bus import Bus, envelopes, group_name, layer_in_force, read_envelope, send
@@ -179,6 +181,61 @@ def test_parcels_are_bounded_and_large_messages_are_in_none() -> None:
     assert len(sizes) == 3
     assert max(sizes) <= MAX_MESSAGE_BYTES
     assert parcels(sized(1025, 600)) == []
+
+
+class CutOnce(FakeLayer):
+    """Its connection was cut while it was idle."""
+
+    async def group_send(self, group: str, message: Any) -> None:
+        if not self.calls:
+            self._call("group_send", group)
+            raise ConnectionError("closed by server")
+        await super().group_send(group, message)
+
+
+@pytest.mark.asyncio
+async def test_what_a_log_has_is_sent_once_more_where_the_layer_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = CutOnce()
+    monkeypatch.setattr(bus_module, "layer_in_force", lambda: cut)
+    await send([message(7)])
+    assert cut.calls == [("group_send", group_name(KEY))] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_parcel_is_sent_once_more_where_a_log_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for last, calls in ((PARCEL_FROM, 2), (0, 1)):
+        cut = CutOnce()
+        monkeypatch.setattr(bus_module, "layer_in_force", lambda cut=cut: cut)
+        many = [message(n, f"{n:032}") for n in [*range(1, PARCEL_FROM), last]]
+        with pytest.raises(ConnectionError) if calls == 1 else nullcontext():
+            await send(many)
+        assert cut.calls == [("group_send", bus_module.PARCELS)] * calls
+
+
+@pytest.mark.asyncio
+async def test_what_no_log_has_is_not_for_its_readers_could_have_it_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = CutOnce()
+    monkeypatch.setattr(bus_module, "layer_in_force", lambda: cut)
+    with pytest.raises(ConnectionError):
+        await send([message(0)])
+    assert len(cut.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "runs"),
+    [(RedisPubSubChannelLayer, False), (RedisChannelLayer, False), (FakeLayer, True)],
+)
+def test_only_layers_that_are_known_to_rest_do_without_a_running_loop(
+    layer: Callable[[], Any], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "layer_in_force", layer)
+    assert bus_module.needs_running_loop() is runs
 
 
 # -- without a layer -------------------------------------------------------------------------------

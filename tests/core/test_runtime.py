@@ -196,7 +196,8 @@ async def test_one_subscription_that_ends_is_told_too(live: Runtime) -> None:
     sink = await open_on(live, Hooked(how="plain"), Plain())
     await until(lambda: HOOKS)
     assert sink.connection is not None
-    live.control._revoked(sink.connection.subscriptions[Hooked(how="plain").key])
+    ended = sink.connection.subscriptions[Hooked(how="plain").key]
+    live.subscribing.end(ended, "revoked", "You may no longer see this topic.")
     await until(lambda: len(HOOKS) == 2)
     live.hub.drop(sink.connection)
     await asyncio.sleep(0.01)
