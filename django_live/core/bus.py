@@ -130,7 +130,7 @@ def send_local(messages: Iterable[Envelope]) -> None:
 async def send(messages: Iterable[Envelope]) -> None:
     """Send messages, one after the other; many small ones in parcels. Raises what the layer raises.
 
-    Twice, where that does no harm: a connection that something on the way has cut while it was idle
+    Each twice, where that does no harm: a connection that something on the way has cut while it was idle
     fails with the next message, and the one after it is fine.
     """
     messages = list(messages)

@@ -54,6 +54,13 @@ def size_of(message: Envelope) -> int:
     return sum(len(data) for _, _, data, *_ in message["events"])
 
 
+def is_logged(message: Envelope) -> bool:
+    """Whether a log has these events, so that their offsets show what is lost or comes twice."""
+    if message.get("type") == PARCEL_TYPE:
+        return all(map(is_logged, message["messages"]))
+    return any(offset for offset, *_ in message["events"])
+
+
 def parcels(messages: Sequence[Envelope]) -> list[Envelope]:
     """The same in a few messages for every process, ``{"type", "v": 1, "messages": [envelope, …]}``;
     none where each had better go to its own topic's listeners."""
@@ -77,13 +84,6 @@ def unpacked(message: Envelope, keys: Container[str]) -> Iterator[Envelope]:
         yield message
     else:
         yield from (one for one in message["messages"] if one["key"] in keys)
-
-
-def is_logged(message: Envelope) -> bool:
-    """Whether a log has these events, so that their offsets show what is lost or comes twice."""
-    if message["type"] == PARCEL_TYPE:
-        return all(map(is_logged, message["messages"]))
-    return any(offset for offset, *_ in message["events"])
 
 
 def trace_of(message: Envelope) -> Mapping[str, str]:

@@ -146,7 +146,7 @@ def publish_entries(
     boxed: list[Entry] = []
     direct: list[Entry] = []
     for entry in entries:
-        is_boxed = through_outbox or _goes_through_outbox(entry.topic, waits)
+        is_boxed = through_outbox or goes_through_outbox(entry.topic, waits)
         (boxed if is_boxed else direct).append(entry)
     if not on_commit or commits_by_itself(connection):
         _deliver_now(boxed, direct, alias)
@@ -247,7 +247,8 @@ def _open_bundles(commit: Commit, groups: Iterable[Hashable], using: str) -> Non
         commit.note(group, added=added, savepoints=savepoints)
 
 
-def _goes_through_outbox(topic: Topic, waits: bool) -> bool:
+def goes_through_outbox(topic: Topic, waits: bool) -> bool:
+    """Whether an event of this topic is a row first. ``waits``: it is sent after a commit."""
     # Rows in a transaction cannot be numbered before it commits; who does not wait has none, unless
     # the log itself is in that database.
     return (topic.outbox and waits) or (topic.history is not None and get_log().uses_outbox)

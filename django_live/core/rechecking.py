@@ -164,15 +164,16 @@ class _Question:
 
     def ask(self) -> None:
         """In a plain thread."""
-        assert self.viewer is not None
+        viewer = self.viewer
+        assert viewer is not None
         try:
-            if not self.viewer.still_stands():
+            if not viewer.still_stands():
                 self.viewer = None
                 return
         except Exception:
             logger.exception("A user could not be loaded for a re-check; asked again later.")
         for topic in self.topics:
-            ask = partial(topic.can_subscribe, self.viewer)
+            ask = partial(topic.can_subscribe, viewer)
             if inspect.iscoroutinefunction(topic.can_subscribe):
                 self.in_loop.append((topic, ask))
                 continue

@@ -31,6 +31,7 @@ BYTES_AT_ONCE = 1024 * 1024
 """Messages, and data in them, that are handed on together."""
 
 Observer = Callable[[Topic, Sequence[Event]], None]
+Forwarder = Callable[[Topic, Appended], None]
 
 
 def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
@@ -87,6 +88,16 @@ def observed_by(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
+_forwarders: list[Forwarder] = []
+
+
+def forward_to(forwarder: Forwarder) -> None:
+    """Also tell ``forwarder`` what is numbered, from now on: by the process that has numbered it, once,
+    internal topics included. It must not wait; one that fails is logged, and costs the others nothing."""
+    if forwarder not in _forwarders:
+        _forwarders.append(forwarder)
+
+
 def send_numbered(batches: Iterable[Numbered]) -> int:
     """Send numbered events to every process; how many. A layer that fails is logged and costs no
     event: topics with history are read from the log."""
@@ -98,7 +109,7 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
             headway.made(len(appended.events))
             if not topic.is_internal:
                 tally.count("published", amount=len(appended.events))
-            _show_observers(topic, appended.events)
+            _show_observers(topic, appended)
             with tracing.publishing(topic.name, len(appended.events)) as trace:
                 sending.add(topic, appended, trace)
     finally:
@@ -160,9 +171,15 @@ class _Sending:
         self._deadline += time.monotonic() - began  # it answers
 
 
-def _show_observers(topic: Topic, events: Sequence[Event]) -> None:
+def _show_observers(topic: Topic, appended: Appended) -> None:
     for observer in _observers:
-        try:
-            observer(topic, events)
-        except Exception:
-            logger.exception("%r failed.", observer)
+        _call(observer, topic, appended.events)
+    for forwarder in _forwarders:
+        _call(forwarder, topic, appended)
+
+
+def _call(told: Callable[..., None], *facts: object) -> None:
+    try:
+        told(*facts)
+    except Exception:
+        logger.exception("%r failed.", told)

@@ -115,6 +115,10 @@ class Changes(Hearer[M]):
         """What ``created`` and ``updated`` say of the object."""
         return presented(instance, self.fields, self.serializer_class)
 
+    def farewell(self, key: dict[str, Any]) -> Any:
+        """What ``deleted`` says: of an object that is gone, or is shown no more, its key alone."""
+        return key
+
     def when(self, instance: M, changed: frozenset[str]) -> bool:
         """Whether an update is worth telling. ``changed`` names the model's fields that are different
         from what was there before the transaction, also those that are not among ``fields``, and the

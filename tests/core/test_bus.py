@@ -160,29 +160,6 @@ def test_group_names_are_what_every_layer_takes() -> None:
     assert InMemoryChannelLayer().require_valid_group_name(group_name(KEY))
 
 
-def test_few_messages_go_to_their_topics_and_many_small_ones_in_parcels() -> None:
-    many = [message(n, f"{n:032}") for n in range(1, PARCEL_FROM + 1)]
-    (parcel,) = parcels(many)
-    assert list(unpacked(parcel, {one["key"] for one in many})) == many
-    assert list(unpacked(parcel, {f"{3:032}"})) == [many[2]]
-    assert list(unpacked(many[0], ())) == [many[0]], "what came by its topic's group is heard"
-    assert parcels(many[1:]) == []
-
-
-def test_parcels_are_bounded_and_large_messages_are_in_none() -> None:
-    def sized(size: int, count: int) -> list[Any]:
-        event = Event("said", "x" * size, 1)
-        return [one for n in range(count) for one in envelopes(f"{n:032}", "e", [event])]
-
-    many = sized(1000, 600)
-    packed = parcels(many)
-    assert [one for parcel in packed for one in parcel["messages"]] == many, "in their order"
-    sizes = [sum(map(size_of, parcel["messages"])) for parcel in packed]
-    assert len(sizes) == 3
-    assert max(sizes) <= MAX_MESSAGE_BYTES
-    assert parcels(sized(1025, 600)) == []
-
-
 class CutOnce(FakeLayer):
     """Its connection was cut while it was idle."""
 
@@ -236,6 +213,29 @@ def test_only_layers_that_are_known_to_rest_do_without_a_running_loop(
 ) -> None:
     monkeypatch.setattr(bus_module, "layer_in_force", layer)
     assert bus_module.needs_running_loop() is runs
+
+
+def test_few_messages_go_to_their_topics_and_many_small_ones_in_parcels() -> None:
+    many = [message(n, f"{n:032}") for n in range(1, PARCEL_FROM + 1)]
+    (parcel,) = parcels(many)
+    assert list(unpacked(parcel, {one["key"] for one in many})) == many
+    assert list(unpacked(parcel, {f"{3:032}"})) == [many[2]]
+    assert list(unpacked(many[0], ())) == [many[0]], "what came by its topic's group is heard"
+    assert parcels(many[1:]) == []
+
+
+def test_parcels_are_bounded_and_large_messages_are_in_none() -> None:
+    def sized(size: int, count: int) -> list[Any]:
+        event = Event("said", "x" * size, 1)
+        return [one for n in range(count) for one in envelopes(f"{n:032}", "e", [event])]
+
+    many = sized(1000, 600)
+    packed = parcels(many)
+    assert [one for parcel in packed for one in parcel["messages"]] == many, "in their order"
+    sizes = [sum(map(size_of, parcel["messages"])) for parcel in packed]
+    assert len(sizes) == 3
+    assert max(sizes) <= MAX_MESSAGE_BYTES
+    assert parcels(sized(1025, 600)) == []
 
 
 # -- without a layer -------------------------------------------------------------------------------

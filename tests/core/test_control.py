@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -346,7 +347,7 @@ def test_nobody_waits_for_a_large_group(process: Process, join: Any, stepped: St
     for sink in (join(TWO, pk=500), join(TWO, pk=99)):
         ALLOWED[TWO.name] = False
         process.spawn(process.control.check([sink.connection], TWO.key))
-        wait_for(stepped, lambda sink=sink: sink.ended)
+        wait_for(stepped, partial(getattr, sink, "ended"))
     assert len(gate.waiting) == 4, "the group is still being asked"
     gate.open.set()
     wait_for(stepped, group.done)

@@ -83,7 +83,8 @@ def test_checks() -> None:
     rows = table(REFERENCE / "checks.md", "System checks")
     documented = {code(row[0])[0] for row in rows}
     assert len(documented) == len(rows), "a number belongs to one check"
-    sources = "".join(path.read_text() for path in (PACKAGE / "checks").glob("*.py"))
+    places = [*(PACKAGE / "checks").glob("*.py"), *(PACKAGE / "integrations").rglob("*.py")]
+    sources = "".join(path.read_text() for path in places)
     used = set(re.findall(r'id="(django_live\.\w+)"', sources))
     assert documented == used
 
