@@ -115,16 +115,17 @@ function livePresence(live: Live): CustomElementConstructor {
       this.dispatchEvent(new CustomEvent("live:presence", { detail, bubbles: true }));
     }
 
-    /** The number: shown at once, and read out now and then, not at every coming and going. */
+    /** The number, which is read out: not at every coming and going. */
     private announce(): void {
       const place = this.querySelector<HTMLElement>("[data-live-count]");
       const text = (this.dataset["textCount"] ?? "%s").replace("%s", this.dataset["count"] ?? "");
-      if (!place || (place.textContent === text && place.ariaLive !== "off")) return;
+      if (!place || place.textContent === text) return;
       const wait = this.announced + QUIET - Date.now();
-      place.ariaLive = wait > 0 ? "off" : "polite";
-      if (wait > 0) setTimeout(() => this.isConnected && this.announce(), wait);
-      else this.announced = Date.now();
-      // A text that stands there already is read out when it is put there again.
+      if (wait > 0) {
+        setTimeout(() => this.isConnected && this.announce(), wait);
+        return;
+      }
+      this.announced = Date.now();
       place.textContent = text;
     }
 
