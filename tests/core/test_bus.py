@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -178,6 +178,19 @@ async def test_what_a_log_has_is_sent_once_more_where_the_layer_fails(
     monkeypatch.setattr(bus_module, "layer_in_force", lambda: cut)
     await send([message(7)])
     assert cut.calls == [("group_send", group_name(KEY))] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_parcel_is_sent_once_more_where_a_log_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for last, calls in ((PARCEL_FROM, 2), (0, 1)):
+        cut = CutOnce()
+        monkeypatch.setattr(bus_module, "layer_in_force", lambda cut=cut: cut)
+        many = [message(n, f"{n:032}") for n in [*range(1, PARCEL_FROM), last]]
+        with pytest.raises(ConnectionError) if calls == 1 else nullcontext():
+            await send(many)
+        assert cut.calls == [("group_send", bus_module.PARCELS)] * calls
 
 
 @pytest.mark.asyncio

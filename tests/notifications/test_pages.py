@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: 
     assert unread_count(ann) == 0
     answer = browser.post("/notifications/read/", {}, headers={"Accept": "application/json"})
     assert answer.json() == {"unread": 0}
+
+
+def test_how_long_it_is_ago(ann: User, browser: Client) -> None:
+    notify(ann, "one")
+    assert "just now" in browser.get("/notifications/").text
+    hour_ago = timezone.now() - timedelta(hours=1)
+    Notification.objects.update(created=hour_ago)
+    assert "1\xa0hour ago" in browser.get("/notifications/").text
 
 
 def test_a_form_from_elsewhere_is_refused(ann: User) -> None:
