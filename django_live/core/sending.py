@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-from . import bus, tracing
-from .background import background
+from . import bus, headway, tracing
 from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
+from .spare_loop import spare_loop
 from .topics import Topic
 
 logger = logging.getLogger("django_live.publishing")
@@ -24,6 +25,7 @@ logger = logging.getLogger("django_live.publishing")
 SEND_TIMEOUT = 1.2
 """Seconds a sync caller waits for the channel layer, whatever it sends. Later the events are found in
 the log. Two are promised, and a store in the same Redis may have taken a part of them."""
+_in_a_hurry: ContextVar[float] = ContextVar("in_a_hurry", default=float("inf"))
 MESSAGES_AT_ONCE = 200
 BYTES_AT_ONCE = 1024 * 1024
 """Messages, and data in them, that are handed on together."""
@@ -67,6 +69,16 @@ _observers: list[Observer] = []
 
 
 @contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """What is sent in this block makes its caller wait no longer than that for the channel layer."""
+    token = _in_a_hurry.set(seconds)
+    try:
+        yield
+    finally:
+        _in_a_hurry.reset(token)
+
+
+@contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
     """Also tell ``observer`` what this process sends, for tests."""
     _observers.append(observer)
@@ -94,6 +106,7 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
+            headway.made(len(appended.events))
             if not topic.is_internal:
                 tally.count("published", amount=len(appended.events))
             _show_observers(topic, appended)
@@ -147,15 +160,14 @@ class _Sending:
     def _send_and_wait(self, messages: Sequence[bus.Envelope]) -> None:
         began = time.monotonic()
         if self._deadline is None:
-            self._deadline = began + SEND_TIMEOUT
+            self._deadline = began + min(SEND_TIMEOUT, _in_a_hurry.get())
         if began >= self._deadline:
             raise TimeoutError("it has not answered before")
-        sending = background.submit(bus.send(messages))
-        try:
-            sending.result(timeout=self._deadline - began)
-        except TimeoutError:
-            sending.cancel()  # else those that wait behind it would pile up in memory
-            raise
+        spare_loop.run(
+            lambda: bus.send(messages),
+            self._deadline - began,
+            needs_thread=bus.needs_running_loop(),
+        )
         self._deadline += time.monotonic() - began  # it answers
 
 

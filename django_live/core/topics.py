@@ -236,7 +236,7 @@ class Topic:
         cls._route = RoutePattern(cls.pattern, is_endpoint=True)
         cls._parts = cls._route.converters.keys()
         for name in cls._route.converters:
-            if hasattr(Topic, name) or name in ("name", "key", "kwargs"):
+            if hasattr(Topic, name) or name in ("name", "key"):
                 raise InvalidTopic(
                     f"{cls.__qualname__}.pattern names a part {name!r}, which is an attribute of "
                     "Topic. Give the part another name."
@@ -252,8 +252,14 @@ class Topic:
                 f"it was given {', '.join(kwargs) or 'nothing'}."
             )
         self.namespace = namespace
-        self.kwargs = kwargs
-        self.__dict__.update(kwargs)
+        # One by one, and no dict of its own: thousands are made in a bulk write.
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The parts by their names."""
+        return {name: getattr(self, name) for name in self._parts}
 
     @cached_property
     def name(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -10,6 +13,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
+import django_live
 from django_live.notifications import declare_kind, notify, unread_count
 from django_live.notifications.kinds import preferences_of
 from django_live.notifications.models import Notification
@@ -183,3 +187,18 @@ def test_the_admin_shows_them(ann: User, admin_client: Client) -> None:
     )
     assert admin_client.get("/admin/live_notifications/notificationpreference/").status_code == 200
     assert admin_client.get("/admin/live_notifications/notification/add/").status_code == 403
+
+
+def test_every_text_is_there_in_german() -> None:
+    """What ``makemessages`` would find of notifications and presence has a translation."""
+    package = Path(django_live.__file__).parent
+    catalogue = (package / "locale/de/LC_MESSAGES/django.po").read_text()
+    templates = package / "templates/django_live"
+    pages = [*templates.glob("notifications/*"), *templates.glob("*presence*")]
+    found: set[str] = set()
+    for path in pages:
+        found |= set(re.findall(r'{% (?:translate|trans) "([^"]+)"', path.read_text()))
+    for path in (package / "notifications").rglob("*.py"):
+        found |= set(re.findall(r'\b(?:_|gettext|gettext_lazy)\(\s*"([^"]+)"', path.read_text()))
+    assert len(found) > 30
+    assert {text for text in found if f'msgid "{text}"\nmsgstr "' not in catalogue} == set()

@@ -49,7 +49,7 @@ class ServerDatabase:
         """Run a few lines against it, in a process of their own, after `django.setup()`."""
         code, printed, complained = forking_parent(self.env).run(source, timeout)
         if code:
-            raise CommandFailedError(f"{code}\n{printed}\n{complained}")
+            raise CommandFailedError(f"a process of the test: {code}\n{printed}\n{complained}")
         return printed
 
     def connection_count(self) -> int:

@@ -20,8 +20,8 @@ from django.conf import settings
 
 from ...core import chores, hooks
 from ...core.events import Position
-from ...core.hub import Hub
 from ...core.log import Appended
+from ...core.runtime import runtime
 from ...core.sending import forward_to
 from ...core.state import get_state
 from ...core.topics import Topic
@@ -58,10 +58,10 @@ def _options() -> dict[str, Any]:
 # -- from them -------------------------------------------------------------------------------------
 
 
-async def listen(_: Hub, process: str) -> None:
+async def listen() -> None:
     """Hear the others, as long as no other process does. Raises what Redis raises; it is called again."""
     state = get_state()
-    lease = await state.aacquire("eventstream-redis", process, LEASE)
+    lease = await state.aacquire("eventstream-redis", runtime().process, LEASE)
     if lease is None:
         return
     hearing = asyncio.ensure_future(_hear())
