@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,7 +141,7 @@ def test_an_outage_of_redis_ends_nothing_for_good(
         own_redis.kill()
         # Ours goes on, also while Redis is away.
         ours.send(("bridge", "message", f"ours alone {seconds}"))
-        streams["ours"].wait_for(lambda frame, n=seconds: frame.data == f'"ours alone {n}"')
+        streams["ours"].wait_for(says(f"ours alone {seconds}"))
         time.sleep(seconds)  # the outage
         own_redis.start()
         assert arrives(streams["ours"], theirs, f"after {seconds}")
@@ -151,6 +151,10 @@ def test_an_outage_of_redis_ends_nothing_for_good(
         raise AssertionError("it does not fail there: this proves nothing")
     for reader in streams.values():
         reader.close()
+
+
+def says(text: str) -> Callable[[Frame], bool]:
+    return lambda frame: frame.data == f'"{text}"'
 
 
 def arrives(reader: SSEReader, sender: Site, text: str, patience: float = 20) -> bool:
