@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
@@ -145,23 +146,26 @@ def publish(
     id: str | None = None,
     prev_id: str | None = None,
     meta: dict[str, str] | None = None,
+    filters: Sequence[str] = ("build-id",),
 ) -> None:
-    """Hand a piece of a stream to the proxy, in the background. With an id its ``%I`` is replaced."""
+    """Hand a piece of a stream to the proxy, in the background. What has an id passes the filters:
+    ``%I`` in it is replaced."""
     import django_grip
     from gripcontrol import HttpStreamFormat
 
-    filters = ["build-id"] if id is not None else []
-    item = HttpStreamFormat(content, content_filters=filters)
+    item = HttpStreamFormat(content, content_filters=list(filters) if id is not None else [])
     django_grip.publish(channel, item, id=id, prev_id=prev_id, meta=meta or {})
 
 
-def close(channel: str, *, require: str = "") -> None:
+def close(
+    channel: str, *, require: str = "", id: str | None = None, prev_id: str | None = None
+) -> None:
     """Have the proxy end the streams that listen to this channel, and to ``require``."""
     import django_grip
     from gripcontrol import HttpStreamFormat
 
     meta = {"require_sub": require} if require else {}
-    django_grip.publish(channel, HttpStreamFormat(close=True), meta=meta)
+    django_grip.publish(channel, HttpStreamFormat(close=True), id=id, prev_id=prev_id, meta=meta)
 
 
 def channel_of(topic: Topic) -> str:

@@ -1,6 +1,6 @@
 """Where django-eventstream hands over to us, and whether it does.
 
-Four names of its modules and the view behind its addresses are replaced when the apps are ready. Projects
+Five names of its modules and the view behind its addresses are replaced when the apps are ready. Projects
 import ``send_event`` and the rest by name, and earlier; so no function that they call is replaced, only what
 these look up each time they are called.
 
@@ -22,6 +22,7 @@ from django_eventstream import eventstream, urls
 from django_eventstream import views as their_views
 
 from ...core import control
+from .edge import publish_kick
 from .payload import Said, as_text, skipped
 from .sending import send
 from .storage import get_storage
@@ -29,7 +30,7 @@ from .topics import is_kept, topic_of_channel
 from .views import events
 
 VIEWSETS = "django_eventstream.viewsets"
-REPLACED = ("get_storage", "publish_event", "redis_client")
+REPLACED = ("get_storage", "publish_event", "publish_kick", "redis_client")
 PROBE = "django_live/probe"
 
 _their_view = their_views.events
@@ -89,6 +90,7 @@ def install() -> None:
     eventstream.redis_client = LeftToUs()
     eventstream.get_storage = get_storage
     eventstream.publish_event = publish_event
+    eventstream.publish_kick = publish_kick
     their_views.events = events
     for pattern in urls.urlpatterns:
         if pattern.callback is _their_view:
