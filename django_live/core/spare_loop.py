@@ -217,6 +217,8 @@ def _let_go(own: _OfProcess, loop: asyncio.AbstractEventLoop, task: asyncio.Task
             _run_until_done(loop, task, LETTING_GO)
     if not task.done():
         own.loop = None
+        with suppress(Exception):
+            loop.close()
 
 
 async def _in_turn(own: _OfProcess, work: Callable[[], Awaitable[T]]) -> T:
