@@ -35,7 +35,7 @@ NPM_MISSING := the client's checks: npm is missing (install Node.js 20 or later)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-cluster test test-client test-databases test-postgresql test-mariadb lint format docs client clean soak bench
+.PHONY: help demo demo-cluster test test-client test-databases test-postgresql test-mariadb lint format docs screenshots matrix client clean soak bench
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,7 +103,7 @@ test-databases:
 
 # The contracts once more: on SQLite they ran with everything else. What is the same on any database,
 # because it stands on Redis, on memory or on a database of its own, is not repeated.
-ON_A_DATABASE := tests/contracts tests/stores tests/features -m "not any_database"
+ON_A_DATABASE := tests/contracts tests/stores tests/features tests/chat -m "not any_database"
 
 test-postgresql: $(DEV_READY)
 	@$(call on_database,postgresql,PostgreSQL)
@@ -114,11 +114,11 @@ test-mariadb: $(DEV_READY)
 # $(call on_database,name of the requirement,name for people)
 define on_database
 	if $(BIN)/python -c 'from tests.support.requirements import is_available as a; raise SystemExit(not a("$(1)"))'; then \
-	  echo "Stores, outbox and changes on $(2) …"; \
+	  echo "Stores, outbox, changes and chat on $(2) …"; \
 	  LIVE_TEST_DATABASE=$(1) $(PYTEST) $(ON_A_DATABASE); \
 	else case ",$$LIVE_REQUIRE," in \
 	  *,all,*|*,$(1),*) echo "LIVE_REQUIRE=$$LIVE_REQUIRE, but there is no $(2)"; exit 1;; \
-	  *) echo "Left out: stores, outbox and changes on $(2) (there is none here)";; esac; fi
+	  *) echo "Left out: stores, outbox, changes and chat on $(2) (there is none here)";; esac; fi
 endef
 
 ifdef HAVE_NPM
@@ -136,6 +136,7 @@ soak: $(DEV_READY) ## a million malformed inputs, 100,000 connections, long test
 	@$(BIN)/python -m tests.churn.soak $(CONNECTIONS)
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/chaos
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q tests/servers/test_drain.py
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/servers/test_chat.py
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)
 
 lint: $(DEV_READY) $(if $(HAVE_NPM),$(CLIENT_READY)) ## style, types and floors
@@ -161,11 +162,24 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/presence.py
 	$(BIN)/python benchmarks/dashboards.py
 	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/fanout/connects.py
+	$(BIN)/python benchmarks/fanout/growth.py
+	$(BIN)/python benchmarks/fanout/storm.py
+	$(BIN)/python benchmarks/chat.py
 	$(BIN)/python benchmarks/fanout/run.py
+	$(BIN)/python benchmarks/summary.py
 
 docs: $(DEV_READY) ## the documentation as web pages, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
+
+screenshots: $(DEV_READY) ## the pictures of the documentation, made of the example
+	$(BIN)/python docs/screenshots.py
+
+matrix: $(DEV_READY) ## every Python, Django and database that is there, and the page that says so
+	$(BIN)/python -m tox
+	$(BIN)/python -m tests.matrix.page
 
 client: $(CLIENT_READY) ## build the browser client into the package
 	cd client && npm run build

@@ -105,6 +105,8 @@ async def recheck(keys: list[str], streams: int) -> dict[str, Any]:
             await live.open(Nobody(), SSE, viewer, [request], decided=time.monotonic())
     before, threads = peak_memory(), threading.active_count()
     queries, done = Queries(), asyncio.Event()
+    # A process that begins to listen asks about everybody: this waits for that.
+    await live.control.check(list(live.hub.connections.values()))
     with queries.counted():
         waiting = asyncio.ensure_future(longest_wait(done))
         began = time.perf_counter()

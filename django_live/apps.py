@@ -21,6 +21,9 @@ class DjangoLiveConfig(AppConfig):
             from .integrations import drf
 
             drf.listen()
+        from .integrations import grip
+
+        grip.install()
         autodiscover_modules("live")
         messages.declare()  # behind the project's own topics
         doctor.declare()

@@ -100,6 +100,20 @@ class LiveSettings:
     """Whether the notifications of django-notifications-hq go live."""
     PRESENCE_LEASE: float = 15.0
     """Within this time the members of a process that was killed are gone."""
+    CHAT_LENGTH: int = 4000
+    """Characters that a message of the chat may have."""
+    CHAT_RATE: int = 5
+    """Messages a second that one person may write in the chat over time, in one process."""
+    CHAT_BURST: int = 20
+    """Messages that they may write at once before ``CHAT_RATE`` holds them back."""
+    CHAT_UPLOAD_BYTES: int = 10 * 1024 * 1024
+    """The largest file that may be sent in the chat."""
+    CHAT_UPLOAD_TYPES: tuple[str, ...] = (
+        "png", "jpg", "jpeg", "gif", "webp", "pdf", "txt", "csv", "mp3", "ogg", "mp4",
+    )  # fmt: skip
+    """Endings of the files that may be sent."""
+    CHAT_REACTIONS: tuple[str, ...] = ("👍", "❤️", "😂", "🎉", "😮", "😢")
+    """Signs that one may react to a message with."""
     CLOCK_SKEW: float = 0.5
     """How far the clocks of the hosts may differ; a page's position is taken this much earlier."""
     RELEASE: str = ""

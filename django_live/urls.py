@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .integrations.grip import events
 from .integrations.prometheus import metrics
 from .transports.health import alive, health
 from .transports.issuing import tickets
 from .transports.polling import poll
-from .transports.sse import events
 from .transports.uplink import uplink
 from .transports.websocket import websocket
 from .views.answers import answer, openai, ui

@@ -45,13 +45,16 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "example_project.people",  # before django_live, whose templates it replaces
+    "example_project.talk",  # likewise
     "django_live",
     "django_live.notifications",
+    "django_live.chat",
     "example_project.orders",
     "example_project.transports",
     "example_project.imports",
     "example_project.assistant",
     "example_project.boards",
+    "example_project.news",
 ]
 
 MIDDLEWARE = [

@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_live",
     "django_live.notifications",
+    "django_live.chat",
     "tests.testapp",
 ]
 if os.environ.get("LIVE_TEST_RUNSERVER") == "1":

@@ -15,6 +15,7 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("live/", include("django_live.urls")),
     path("notifications/", include("django_live.notifications.urls")),
+    path("chat/", include("django_live.chat.urls")),
     path("admin/", admin.site.urls),
     # For browsers: of the servers that tests start, none but runserver does it by itself.
     path("static/<path:path>", serve, {"insecure": True}),

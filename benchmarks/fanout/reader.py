@@ -8,7 +8,8 @@ It is told what to do by lines of JSON on standard input, and answers each with 
 
     {"open": {...}}      how to open the connections (see `Opening`)   → how long that took
     {"expect": 200, "within": 60}   wait until each has so many more events, for so many seconds at
-                                    most                               → counts and latencies
+                                    most; with "since_opening" those count that came while others
+                                    were still being opened            → counts and latencies
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Reader:
     ) -> None:
         data = self._receive(connection)
         if connection.is_open:
+            self._read(connection, data)
             return
         connection.carry += data
         if not data:
@@ -119,7 +121,8 @@ class Reader:
         if mark in connection.carry:
             connection.is_open = True
             connection.came = 0
-            connection.carry = connection.carry[-LONGEST_MARK:]
+            data, connection.carry = connection.carry, b""
+            self._read(connection, data)
             waiting.discard(connection)
 
     def _give_a_sign(self) -> None:
@@ -137,15 +140,18 @@ class Reader:
         except ConnectionError:
             return b""
 
-    def expect(self, count: int, within: float, patience: float = 15.0) -> dict[str, Any]:
+    def expect(
+        self, count: int, within: float, patience: float = 15.0, *, since_opening: bool = False
+    ) -> dict[str, Any]:
         """Until each has so many more, or `within` seconds, or nothing has come for `patience`."""
-        self.latencies = array.array("d")
-        self.doubled = self.missing = 0
-        for connection in self.connections:
-            connection.came = 0
+        if not since_opening:
+            self.latencies = array.array("d")
+            self.doubled = self.missing = 0
+            for connection in self.connections:
+                connection.came = 0
         began = time.monotonic()
         spent = time.process_time()
-        left = len(self.connections) * count
+        left = sum(count - connection.came for connection in self.connections)
         heard = began
         while left > 0:
             ready = self.selector.select(1.0)
@@ -157,6 +163,7 @@ class Reader:
                 left -= self._take(key.data)
                 heard = now
         missing = sum(max(0, count - connection.came) for connection in self.connections)
+        self.doubled += sum(max(0, connection.came - count) for connection in self.connections)
         return {
             "seconds": time.monotonic() - began,
             "spent": time.process_time() - spent,
@@ -174,6 +181,10 @@ class Reader:
             connection.sock.close()
             self.cut += 1
             return 0
+        return self._read(connection, data)
+
+    def _read(self, connection: Connection, data: bytes) -> int:
+        """Look for events in what came; how many there were."""
         now = time.monotonic()
         text = connection.carry + data if connection.carry else data
         end = 0
@@ -239,7 +250,11 @@ def main() -> None:
         if "open" in order:
             answer = reader.open(Opening(**order["open"]))
         else:
-            answer = reader.expect(order["expect"], order["within"])
+            answer = reader.expect(
+                order["expect"],
+                order["within"],
+                since_opening=order.get("since_opening", False),
+            )
         print(json.dumps(answer), flush=True)
 
 

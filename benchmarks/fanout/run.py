@@ -35,7 +35,7 @@ import psutil
 from common import own_redis, report
 from subjects import ROOT, Subject, all_subjects
 
-USERS = 100
+USERS = 200
 SERVER_CPU, LOAD_CPU = "0", "1"
 
 
@@ -125,8 +125,9 @@ def measure(
     env = {**environment(database), **subject.env}
     with running(["taskset", "-c", SERVER_CPU, *subject.command(port, folder)], env) as server:
         wait_until_it_listens(port)
+        # What the first connections cost once (threads, the heap) is not what one more costs.
         with Load() as warm_up:
-            warm_up.ask({"open": subject.opening(port, 20, sessions)})
+            warm_up.ask({"open": subject.opening(port, 200, sessions)})
         time.sleep(1.0)
         before = Usage.of(server)
         with Load() as load:

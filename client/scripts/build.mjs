@@ -18,9 +18,11 @@ const LARGEST = {
   "live-messages.js": 1_500,
   "live-progress.js": 2_500,
   "live-answer.js": 2_500,
-  "live-dashboards.js": 6_000,
+  "live-dashboards.js": 6_500,
+  "live-feeds.js": 1_500,
   "live-presence.js": 3_000,
   "live-notifications.js": 4_000,
+  "live-chat.js": 9_000,
 };
 const client = new URL("../", import.meta.url);
 const serving = new URL("../django_live/static/django_live/", client);

@@ -192,6 +192,8 @@ declare global {
     "live:snapshot": CustomEvent<LiveEvent>;
     "live:reset": CustomEvent<LiveEvent<Reset>>;
     "live:error": CustomEvent<LiveEvent<LiveError>>;
+    /** Dispatch it at a `<live-refresh>`, or at a list's `<template>`, to have it fetched again. */
+    "live:refresh": Event;
     "live:refreshed": CustomEvent<null>;
   }
   interface DocumentEventMap {

@@ -19,12 +19,17 @@ export class Unusable extends Error {
   }
 }
 
+/** What stands for a part in the header: its id, and behind "=" what its element wishes to see. */
+export function partName({ id, dataset: { wish } }: HTMLElement): string {
+  return encodeURIComponent(id) + (wish ? `=${encodeURIComponent(wish)}` : "");
+}
+
 /**
  * Fetches the page, as this viewer may see it now. The header tells the server which parts are looked for.
  *
  * @throws Unusable; any other error is the network's.
  */
-export async function fetchPage(ids: readonly string[]): Promise<Document> {
+export async function fetchPage(parts: readonly HTMLElement[]): Promise<Document> {
   const address = new URL(location.href);
   address.hash = "";
   const attempt = new AbortController();
@@ -32,7 +37,7 @@ export async function fetchPage(ids: readonly string[]): Promise<Document> {
   timeout.set(TIMEOUT);
   try {
     const response = await fetch(address, {
-      headers: { Accept: "text/html", "X-Live-Refresh": ids.map(encodeURIComponent).join(",") },
+      headers: { Accept: "text/html", "X-Live-Refresh": parts.map(partName).join(",") },
       credentials: "same-origin",
       cache: "no-store",
       signal: attempt.signal,

@@ -2,7 +2,7 @@
 
 import { Backoff } from "./backoff.js";
 import { morphChildren } from "./morph.js";
-import { fetchPage, Unusable } from "./page-fetch.js";
+import { fetchPage, partName, Unusable } from "./page-fetch.js";
 import { guarded } from "./report.js";
 import { Timer } from "./timer.js";
 
@@ -71,7 +71,7 @@ export function createRefresher(): Refresher {
   function takeBatch(): HTMLElement[] {
     let length = 0;
     const taken = [...due.keys()].filter((element, i) => {
-      length += encodeURIComponent(element.id).length + 1;
+      length += partName(element).length + 1;
       return i === 0 || length <= LONGEST_HEADER;
     });
     for (const element of taken) due.delete(element);
@@ -83,7 +83,7 @@ export function createRefresher(): Refresher {
     draw = Math.random();
     for (const element of batch) rootOf(element).setAttribute("aria-busy", "true");
     try {
-      const page = await fetchPage(batch.map(({ id }) => id));
+      const page = await fetchPage(batch);
       backoff.reset();
       for (const element of batch) {
         if (element.isConnected) guarded(() => update(element, page));

@@ -1,6 +1,7 @@
 """Station 4: between processes. The only module that knows the channel layer.
 
-One layer channel per process, one group per topic that somebody local listens to. The bus may lose,
+One layer channel per process, one group per topic that somebody local listens to, and one that every
+process hears, for messages of so many topics that most are listened to nowhere. The bus may lose,
 delay, repeat and reorder; the stations after it notice. What it must keep true: a message costs one
 ``group_send`` whatever the number of subscribers, and a layer that is down neither stops the site nor
 fills its log.
@@ -24,7 +25,15 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
-from .envelopes import Envelope, envelopes, read_envelope, size_of
+from .envelopes import (
+    Envelope,
+    envelopes,
+    is_logged,
+    parcels,
+    read_envelope,
+    size_of,
+    unpacked,
+)
 from .probe import Probe
 
 logger = logging.getLogger("django_live.bus")
@@ -35,6 +44,7 @@ __all__ = [
     "envelopes",
     "group_name",
     "layer_in_force",
+    "needs_running_loop",
     "reaches_other_processes",
     "read_envelope",
     "send",
@@ -64,6 +74,8 @@ RESTARTS = frozenset(2**power for power in range(1, 16))
 """After how many lost probes in a row the layer is connected anew. After the first, joining the groups
 again may be enough."""
 CLOSE_TIMEOUT = 5.0
+PARCELS = "live.parcels"
+"""The group that every process hears."""
 LONGEST_BACKOFF = 1.0
 """Seconds between two tries to receive. Longer ones spare nothing, for the groups are tried at each turn,
 and what is said after the layer came back would wait for them."""
@@ -72,6 +84,9 @@ COMPLAIN_EVERY = 10.0
 come and go for hours. A new outage that is shorter is not told of so soon after another."""
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
+
+RESTING = frozenset({"channels_redis"})
+"""Packages whose layers do nothing between two sends."""
 
 
 def layer_in_force() -> Any | None:
@@ -92,6 +107,14 @@ def reaches_other_processes() -> bool:
     return layer_in_force() is not None
 
 
+def needs_running_loop() -> bool:
+    """Whether the layer may do something in its event loop between two sends, such as to tell a broker
+    that it is alive."""
+    return not any(
+        kind.__module__.partition(".")[0] in RESTING for kind in type(layer_in_force()).__mro__
+    )
+
+
 # -- sending ---------------------------------------------------------------------------------------
 
 _local_buses: weakref.WeakSet[Bus] = weakref.WeakSet()
@@ -108,13 +131,25 @@ def send_local(messages: Iterable[Envelope]) -> None:
 
 
 async def send(messages: Iterable[Envelope]) -> None:
-    """Send messages, one after the other. Raises what the layer raises."""
+    """Send messages, one after the other; many small ones in parcels. Raises what the layer raises.
+
+    Each twice, where that does no harm: a connection that something on the way has cut while it was idle
+    fails with the next message, and the one after it is fine.
+    """
+    messages = list(messages)
     layer = layer_in_force()
     if layer is None:
         send_local(messages)
         return
-    for message in messages:
-        await layer.group_send(group_name(message["key"]), message)
+    packed = parcels(messages)
+    for message in packed or messages:
+        group = PARCELS if packed else group_name(message["key"])
+        try:
+            await layer.group_send(group, message)
+        except Exception:
+            if not is_logged(message):
+                raise  # who hears it twice cannot tell
+            await layer.group_send(group, message)
 
 
 def _is_idle(error: Exception) -> bool:
@@ -180,6 +215,11 @@ class Bus:
     def reaches_other_processes(self) -> bool:
         return self._layer is not None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the layer brings what other processes say, as far as is known."""
+        return self._layer is not None and self._down_since is None
+
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to listen. The tasks that do it, for the caller to cancel."""
         if self._layer is None:
@@ -219,9 +259,8 @@ class Bus:
         if message["key"] not in self._joined:
             return
         size = size_of(message)
-        is_logged = any(offset for offset, *_ in message["events"])
         with self._inbox_lock:
-            if is_logged and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
+            if is_logged(message) and self._inbox_size and self._inbox_size + size > INBOX_BYTES:
                 self._left_out = True
                 return
             self._inbox_size += size
@@ -244,8 +283,12 @@ class Bus:
         async with self._opening:
             if not self._channel:
                 channel = await self._layer.new_channel("live")  # type: ignore[union-attr]
-                await self._layer.group_add(self._probe.group, channel)  # type: ignore[union-attr]
+                await self._join_own_groups(channel)
                 self._channel = channel
+
+    async def _join_own_groups(self, channel: str) -> None:
+        for group in (self._probe.group, PARCELS):
+            await self._layer.group_add(group, channel)  # type: ignore[union-attr]
 
     # -- listening ---------------------------------------------------------------------------------
 
@@ -288,7 +331,8 @@ class Bus:
                 self._probe.came_back(message)
                 continue
             try:
-                self._on_message(message)
+                for envelope in unpacked(message, self._joined):
+                    self._on_message(envelope)
             except Exception:
                 logger.exception("A message of the channel layer could not be handled.")
 
@@ -345,7 +389,7 @@ class Bus:
             await self._open_channel()
             layer, channel = self._layer, self._channel
             assert layer is not None
-            await layer.group_add(self._probe.group, channel)
+            await self._join_own_groups(channel)
             for key in list(self._joined):
                 if key in self._joined:
                     await layer.group_add(group_name(key), channel)

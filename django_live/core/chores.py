@@ -1,8 +1,11 @@
-"""What every event loop of the site does now and then for those above ``core``: declared when the apps
-are ready, run by the ``runtime``.
+"""What an event loop does now and then, for those on any floor.
 
-Must keep true: a chore is told the hub of its loop and keeps nothing of it; one that fails is logged
-when it begins to, and tried again.
+There are two ways to have a chore done, and the ``runtime`` runs both: ``declare()`` when the apps are
+ready, for every loop that starts; and ``Runtime.take_up()``, for the loop that runs, once it has a
+reason to.
+
+Must keep true: a chore keeps nothing of a loop but what that loop's runtime gives it; one that fails is
+logged when it begins to, and tried again.
 """
 
 from __future__ import annotations
@@ -10,24 +13,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from .hub import Hub
-
 
 class Chore(NamedTuple):
     name: str
     """What it does, as in "failed to <name>"."""
     seconds: float
-    work: Callable[[Hub, str], Awaitable[None]]
-    """Gets the hub, and what the process is known by."""
+    """Between two times, give or take a tenth."""
+    work: Callable[[], Awaitable[None]]
+    """Called in the loop; ``runtime()`` is its runtime."""
+    soon: bool = False
+    """Whether the first time comes at once."""
 
 
-_chores: dict[str, Chore] = {}
+_declared: dict[str, Chore] = {}
 
 
 def declare(chore: Chore) -> None:
     """Have it done in every loop that starts from now on; once by its name."""
-    _chores[chore.name] = chore
+    _declared[chore.name] = chore
 
 
 def declared() -> list[Chore]:
-    return list(_chores.values())
+    return list(_declared.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -58,6 +58,16 @@ class AfterCommit:
             work()
 
 
+class Bundled(NamedTuple):
+    """The things that a bundle tells of, an event each."""
+
+    subject: tuple[str, ...]
+    keys: list[Any]
+
+    def groups(self) -> list[Hashable]:
+        return [(*self.subject, key) for key in self.keys]
+
+
 class Commit:
     """What one transaction has published; found again as long as that transaction lives.
 
@@ -71,14 +81,15 @@ class Commit:
         self.numbered = False
         self.rows = 0
         self.has_bundles = False
+        self.about: list[Hashable] = []
+        """Things that it has told of without a story."""
         self.first: dict[Hashable, Any] = {}
         """By group the ``before`` of its first story."""
         self._rows: dict[Hashable, dict[int, frozenset[str]]] = {}
         """By group the ids of its rows, and the savepoints whose rollback would bring a removed row
         back. Rows that stand have none."""
         self._group_of: dict[int, Hashable] = {}
-        self.bundles: dict[int, list[Hashable]] = {}
-        """By bundle the group of each of its events."""
+        self.bundles: dict[int, Bundled] = {}
         self._bundled: dict[int, frozenset[Hashable]] = {}
 
     @classmethod
@@ -121,11 +132,11 @@ class Commit:
             self._rows[group][id] = frozenset()
             self._group_of[id] = group
 
-    def note_bundle(self, id: int, groups: list[Hashable]) -> None:
-        """Remember which things a bundle tells of, an event each."""
+    def note_bundle(self, id: int, bundled: Bundled) -> None:
+        """Remember which things a bundle tells of."""
         self.has_bundles = True
-        if sum(map(len, self.bundles.values())) < 2 * REMEMBERED:
-            self.bundles[id] = groups
+        if sum(len(known.keys) for known in self.bundles.values()) < 2 * REMEMBERED:
+            self.bundles[id] = bundled
 
     def bundles_of(self, groups: Iterable[Hashable]) -> list[int]:
         """The bundles that tell of these things; perhaps they were opened, or rolled back."""
@@ -133,7 +144,7 @@ class Commit:
         found = []
         for id, own in self.bundles.items() if wanted else ():
             if id not in self._bundled:
-                self._bundled[id] = frozenset(own)
+                self._bundled[id] = frozenset(own.groups())
             if not wanted.isdisjoint(self._bundled[id]):
                 found.append(id)
         return found
@@ -171,7 +182,8 @@ class Commit:
     def _subjects(self) -> str:
         """What this transaction told of, for a line in the log: the changes with the key of the
         object, else the topics."""
-        groups = [" ".join(map(str, one)) for one in self.first if isinstance(one, tuple)]
+        told = [*self.first, *self.about]
+        groups = [" ".join(map(str, one)) for one in told if isinstance(one, tuple)]
         names = groups or [topic.name for topic in self.topics.values()]
         return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
 

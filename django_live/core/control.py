@@ -12,30 +12,23 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 
 from ..conf import live_settings
-from . import hooks
 from .connections import Connection, Sink
-from .counting import tally
-from .feeds import Subscription
 from .hub import Hub
 from .publishing import publish
+from .rechecking import Rechecking, signed_out
 from .records import record
 from .subscribing import Request, Subscribing
 from .topics import History, Topic, Viewer, as_topic
 
 logger = logging.getLogger("django_live.control")
 
-CHECKS_AT_ONCE = 12
-LARGE_CHECKS_AT_ONCE = 4
-"""Of a check of more than ``FEW`` viewers: half as many as there are threads for it, so that nobody waits
-for a large group who was dismissed meanwhile."""
-FEW = 50
 RECENT_COMMANDS = 100
 QUESTION = "ask"
 EVERYTHING: dict[str, Any] = {}
@@ -116,8 +109,7 @@ class Control:
         self.hub = hub
         self.subscribing = subscribing
         self._spawn: Callable[[Coroutine[Any, Any, None]], Any] = spawn
-        self._gate = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._gate_of_many = asyncio.Semaphore(LARGE_CHECKS_AT_ONCE)
+        self._rechecking = Rechecking(subscribing)
         self._ear: Connection | None = None
         self._recent: deque[tuple[float, str, dict[str, str]]] = deque(maxlen=RECENT_COMMANDS)
         self.on_question: Callable[[dict[str, Any]], None] = lambda question: None
@@ -182,82 +174,15 @@ class Control:
                 connection.close(live_settings().RETRY, frame, "disconnected")
         elif command == "sign_out":
             for connection in chosen:
-                self.signed_out(connection)
+                signed_out(connection)
         elif command == "recheck":
             self._spawn(self.check(chosen, selection.get("topic")))
         else:
             logger.warning("Another release sent the command %r, unknown here.", command)
 
     async def check(self, connections: Iterable[Connection], topic_key: str | None = None) -> None:
-        """Ask the permissions of these connections again, each user and topic once."""
-        of_viewers: dict[Hashable, list[Connection]] = {}
-        for connection in connections:
-            of_viewers.setdefault(connection.viewer.identity, []).append(connection)
-        gate = self._gate if len(of_viewers) <= FEW else self._gate_of_many
-        left = iter(of_viewers.values())
-
-        async def one_after_the_other() -> None:
-            for same in left:
-                await self._check_viewer(same, topic_key, gate)
-
-        at_once = min(CHECKS_AT_ONCE, len(of_viewers))
-        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
-
-    async def _check_viewer(
-        self, connections: list[Connection], topic_key: str | None, gate: asyncio.Semaphore
-    ) -> None:
-        """The same for connections of one viewer."""
-        fresh = await self._as_of_now(connections[0].viewer, gate)
-        answers: dict[str, bool | None] = {}
-        for connection in connections:
-            if fresh is None:
-                self.signed_out(connection)
-                continue
-            for key, subscription in list(connection.subscriptions.items()):
-                if topic_key not in (None, key):
-                    continue
-                if key not in answers:
-                    answers[key] = await self._may_see(fresh, subscription.feed.topic, gate)
-                if answers[key] is None:
-                    self.subscribing.end_unavailable(subscription)
-                elif not answers[key]:
-                    self._revoked(subscription)
-
-    async def _as_of_now(self, viewer: Viewer, gate: asyncio.Semaphore) -> Viewer | None:
-        """The viewer with the user as they are now; None when they are no longer signed in."""
-        fresh = viewer.refreshed()
-        async with gate:
-            try:
-                stands = await hooks.in_thread(hooks.hook_threads(), fresh.still_stands)
-            except Exception:
-                logger.exception("A user could not be loaded for a re-check; asked again later.")
-                return viewer
-        return fresh if stands else None
-
-    async def _may_see(self, viewer: Viewer, topic: Topic, gate: asyncio.Semaphore) -> bool | None:
-        """None: it could not be decided. Then the client may come back and ask again, rather than
-        give the topic up because a database was away for a second."""
-        async with gate:
-            try:
-                allowed = bool(await hooks.call(topic.can_subscribe, viewer))
-            except Exception:
-                tally.count("permission_checks", "failed")
-                logger.exception("%r.can_subscribe() failed; the subscription is ended.", topic)
-                return None
-        tally.count("permission_checks", "yes" if allowed else "no")
-        return allowed
-
-    def signed_out(self, connection: Connection) -> None:
-        """Who opened this connection is no longer who they were: end it, and say which it is."""
-        if connection.viewer.has_expired:
-            frame = connection.dialect.error("", "expired", "Your token has expired.")
-            connection.close(live_settings().RETRY, frame, "expired")
-        else:
-            frame = connection.dialect.error("", "signed-out", "You are no longer signed in.")
-            connection.close(live_settings().RETRY, frame, "signed-out")
-
-    def _revoked(self, subscription: Subscription) -> None:
-        self.subscribing.end(subscription, "revoked", "You may no longer see this topic.")
+        """Ask the permissions of these connections again, each viewer and topic once."""
+        await self._rechecking.check(connections, topic_key)
 
 
 def _is_chosen(connection: Connection, selection: dict[str, str]) -> bool:

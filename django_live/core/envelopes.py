@@ -6,7 +6,7 @@ ignores those that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .events import Event
@@ -15,6 +15,12 @@ VERSION = 1
 MESSAGE_TYPE = "live.events"
 MAX_MESSAGE_EVENTS = 100
 MAX_MESSAGE_BYTES = 256 * 1024
+PARCEL_TYPE = "live.parcel"
+PARCEL_FROM = 50
+"""Messages that are sent together, from which they go to every process in parcels. Fewer go to those
+that listen to their topics, one by one."""
+PARCEL_BYTES = 1024
+"""Data in a message, on average, up to which that is worth while: a process reads what others need."""
 
 Envelope = dict[str, Any]
 
@@ -46,6 +52,38 @@ def envelopes(
 def size_of(message: Envelope) -> int:
     """How much data a message carries, in characters."""
     return sum(len(data) for _, _, data, *_ in message["events"])
+
+
+def is_logged(message: Envelope) -> bool:
+    """Whether a log has these events, so that their offsets show what is lost or comes twice."""
+    if message.get("type") == PARCEL_TYPE:
+        return all(map(is_logged, message["messages"]))
+    return any(offset for offset, *_ in message["events"])
+
+
+def parcels(messages: Sequence[Envelope]) -> list[Envelope]:
+    """The same in a few messages for every process, ``{"type", "v": 1, "messages": [envelope, …]}``;
+    none where each had better go to its own topic's listeners."""
+    size = sum(map(size_of, messages))
+    if len(messages) < PARCEL_FROM or size > PARCEL_BYTES * len(messages):
+        return []
+    packed: list[list[Envelope]] = [[]]
+    room = MAX_MESSAGE_BYTES
+    for message in messages:
+        room -= size_of(message)
+        if room < 0 and packed[-1]:
+            packed.append([])
+            room = MAX_MESSAGE_BYTES - size_of(message)
+        packed[-1].append(message)
+    return [{"type": PARCEL_TYPE, "v": VERSION, "messages": one} for one in packed]
+
+
+def unpacked(message: Envelope, keys: Container[str]) -> Iterator[Envelope]:
+    """What is in a parcel for the topics with these keys, in order; of any other message itself."""
+    if message.get("type") != PARCEL_TYPE:
+        yield message
+    else:
+        yield from (one for one in message["messages"] if one["key"] in keys)
 
 
 def trace_of(message: Envelope) -> Mapping[str, str]:

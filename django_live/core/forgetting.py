@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import InvalidTopic, StoreError
-from . import hooks
+from . import headway, hooks
 from .control import erased
 from .events import Event, encode_data
 from .log import EventLog, get_log
@@ -87,6 +87,7 @@ def forget(user: Any, *, dry_run: bool = False) -> Forgotten:
             _forget_in(topic, log, user, dry_run, done)
         except StoreError as error:
             done.failed.append(f"{topic.name}: {error}")
+        headway.made(1)
     for name, forgetter in _forgetters.items():
         try:
             done.others[name] += forgetter(user, dry_run)

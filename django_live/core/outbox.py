@@ -86,6 +86,10 @@ class Outbox(ABC):
     def waits(self, using: str) -> bool:
         """Whether there are committed rows."""
 
+    def waiting(self, using: str) -> int | None:
+        """How many committed events wait; None: that is not known without looking into them."""
+        return None
+
     @abstractmethod
     def sweep(self, using: str) -> Iterator[Numbered]:
         """Number the rows that others left behind, passing by topics that somebody is numbering."""

@@ -19,7 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from ..exceptions import InvalidEvent
 from .bundles import Told, pack
-from .commits import Commit, after_commit, commits_by_itself, savepoints_of
+from .commits import NAMED, Bundled, Commit, after_commit, commits_by_itself, savepoints_of
 from .events import Draft, check_key, check_type, encode_data, known_connection
 from .log import get_log
 from .outbox import Entry, get_outbox
@@ -135,16 +135,18 @@ def publish_entries(
     using: str | None = None,
     on_commit: bool = True,
     through_outbox: bool = False,
+    about: Iterable[Hashable] = (),
 ) -> None:
     """What publish() does, for several events of one cause. ``through_outbox`` asks for rows in the
-    caller's transaction whatever the topics say."""
+    caller's transaction whatever the topics say; ``about`` are things that they tell of, which the log
+    names when something fails."""
     alias = using or DEFAULT_DB_ALIAS
     connection = transaction.get_connection(alias)
     waits = on_commit or commits_by_itself(connection)
     boxed: list[Entry] = []
     direct: list[Entry] = []
     for entry in entries:
-        is_boxed = through_outbox or _goes_through_outbox(entry.topic, waits)
+        is_boxed = through_outbox or goes_through_outbox(entry.topic, waits)
         (boxed if is_boxed else direct).append(entry)
     if not on_commit or commits_by_itself(connection):
         _deliver_now(boxed, direct, alias)
@@ -155,6 +157,7 @@ def publish_entries(
     if boxed:
         commit = Commit.of(connection)
         commit.note(None, added=get_outbox().add(boxed, alias))
+        commit.about += islice(about, NAMED + 1)
         commit.will_number(boxed)
     if direct:
         after_commit(lambda: _deliver_now([], direct, alias), alias)
@@ -205,19 +208,20 @@ def publish_stories(stories: Sequence[Story], *, using: str) -> None:
     commit.will_number(entries)
 
 
-def publish_bundles(told: Iterable[Told], *, using: str, names: Sequence[str] = ()) -> None:
+def publish_bundles(told: Told, type: str, *, subject: tuple[str, ...], using: str) -> None:
     """Publish very many events inside a transaction: a few rows, which the background numbers after
-    the commit. They are about things that have no story in it yet; ``names`` as for ``pack()``.
+    the commit. They are about things that have no story in it yet: their groups are the ``subject``
+    with the key of each.
 
     Raises ``InvalidEvent`` for data that is no JSON, and then nothing is published.
     """
-    packed = pack(told, names)
+    packed = pack(told, type)
     ids = get_outbox().add_bundles([bundle for bundle, _ in packed], using)
     connection = transaction.get_connection(using)
     if connection.in_atomic_block:
         commit = Commit.of(connection)
-        for id, (_, groups) in zip(ids, packed, strict=True):
-            commit.note_bundle(id, groups)
+        for id, (_, keys) in zip(ids, packed, strict=True):
+            commit.note_bundle(id, Bundled(subject, keys))
         commit.will_number(())
 
 
@@ -229,7 +233,7 @@ def _open_bundles(commit: Commit, groups: Iterable[Hashable], using: str) -> Non
     outbox = get_outbox()
     rows: dict[Hashable, list[int]] = {}
     for id, entries in outbox.opened(ids, using).items():
-        groups = commit.bundles[id]
+        groups = commit.bundles[id].groups()
         if len(entries) != len(groups):
             continue  # a topic in it cannot be made: which event is whose is not known
         outbox.remove([id], using)
@@ -243,7 +247,8 @@ def _open_bundles(commit: Commit, groups: Iterable[Hashable], using: str) -> Non
         commit.note(group, added=added, savepoints=savepoints)
 
 
-def _goes_through_outbox(topic: Topic, waits: bool) -> bool:
+def goes_through_outbox(topic: Topic, waits: bool) -> bool:
+    """Whether an event of this topic is a row first. ``waits``: it is sent after a commit."""
     # Rows in a transaction cannot be numbered before it commits; who does not wait has none, unless
     # the log itself is in that database.
     return (topic.outbox and waits) or (topic.history is not None and get_log().uses_outbox)

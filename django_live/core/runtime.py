@@ -16,8 +16,7 @@ import secrets
 import socket
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from django.db import DatabaseError
@@ -25,12 +24,14 @@ from django.db import DatabaseError
 from ..conf import live_settings
 from . import chores, hooks, sweeping
 from .bus import Bus, layer_in_force
+from .chores import Chore
 from .connections import NOBODY, Connection, Peer, Sink
 from .control import Control, ControlTopic
 from .feeds import Dialect, Feed, Subscription
 from .housekeeping import tidy
 from .hub import Hub
 from .log import get_log
+from .rechecking import signed_out
 from .subscribing import Request, Subscribing
 from .survey import ENROL_EVERY, Witness
 from .topics import Topic, Viewer
@@ -44,9 +45,11 @@ MOST_LEAVING = 100
 """Connections that end in a second, when there are so few that they need no longer window."""
 LEAVE_STEP = 0.05
 """Seconds between two looks at who has to leave now."""
-COMMANDS_CHECK = 0.7
-"""Seconds, give or take a tenth: a revocation has to be felt everywhere within one, also where the bus
-lost it, and asking the permissions again takes some of that."""
+COMMANDS_CHECK = 0.35
+"""Seconds, give or take a tenth, between two looks for commands where no layer brings them: a survey has
+to be answered within one. Where a layer does it is every second time: a revocation has to be felt
+everywhere within one second, also where the bus lost it, and asking the permissions again takes some
+of that."""
 
 
 class Runtime:
@@ -64,6 +67,7 @@ class Runtime:
         self.process = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         """What the processes know this event loop by."""
         self.draining = False
+        self._looks = 0
         self.witness = Witness(self.process, self.hub, lambda: self.draining)
         self.control.on_question = self._asked
         self.leaving: set[asyncio.Task[Any]] = set()
@@ -74,16 +78,16 @@ class Runtime:
         """The process was told to stop for a second time."""
         for task in self.bus.start():
             self._keep(task)
-        self.spawn(self.every(COMMANDS_CHECK, "look at the heads", self._check_heads))
-        self.spawn(self.every(BEAT, "beat", self._beat))
-        self.spawn(self.every(settings.SWEEP, "sweep the outbox", self._sweep))
-        self.spawn(self.every(settings.TRIM, "trim the log", self._tidy))
-        self.spawn(self.every(settings.RECHECK, "ask permissions again", self._recheck))
-        enrol = self.every(ENROL_EVERY, "enrol among the processes", self.witness.enrol, soon=True)
-        self.spawn(enrol)
-        for chore in chores.declared():
-            work = partial(chore.work, self.hub, self.process)
-            self.spawn(self.every(chore.seconds, chore.name, work))
+        for chore in (
+            Chore("look at the heads", COMMANDS_CHECK, self._check_heads),
+            Chore("beat", BEAT, self._beat),
+            Chore("sweep the outbox", settings.SWEEP, self._sweep),
+            Chore("trim the log", settings.TRIM, self._tidy),
+            Chore("ask permissions again", settings.RECHECK, self._recheck),
+            Chore("enrol among the processes", ENROL_EVERY, self.witness.enrol, soon=True),
+            *chores.declared(),
+        ):
+            self.take_up(chore)
         self.spawn(self.control.listen())
 
     # -- connections -------------------------------------------------------------------------------
@@ -250,7 +254,7 @@ class Runtime:
         every = live_settings().HEARTBEAT / 2
         for connection in list(self.hub.connections.values()):
             if now >= connection.expires and connection.viewer.has_expired:
-                self.control.signed_out(connection)
+                signed_out(connection)
             elif now >= connection.expires:
                 connection.close(live_settings().RETRY)
             elif now >= connection.next_beat:
@@ -258,6 +262,9 @@ class Runtime:
                 connection.keep_alive()
 
     async def _check_heads(self) -> None:
+        self._looks += 1
+        if self.bus.is_up and self._looks % 2:
+            return
         now = time.monotonic()
         interval = live_settings().HEAD_CHECK
         if not self.bus.reaches_other_processes:
@@ -279,30 +286,26 @@ class Runtime:
     async def _recheck(self) -> None:
         await self.control.check(list(self.hub.connections.values()))
 
-    async def every(
-        self,
-        seconds: float,
-        name: str,
-        work: Callable[[], Awaitable[None]],
-        *,
-        soon: bool = False,
-    ) -> None:
-        """Repeat some work until the loop ends, ``soon`` without waiting for the first time; a fault is
-        logged when it begins and when it is over. For ``spawn()``: a feature's work that is done once per
-        process hangs on this."""
+    def take_up(self, chore: Chore) -> asyncio.Task[Any]:
+        """Do this again and again until the loop ends. A fault is logged when it begins and when it is
+        over."""
+        return self.spawn(self._again_and_again(chore))
+
+    async def _again_and_again(self, chore: Chore) -> None:
+        soon = chore.soon
         failing = False
         while True:
-            await asyncio.sleep(0 if soon else seconds * random.uniform(0.9, 1.1))
+            await asyncio.sleep(0 if soon else chore.seconds * random.uniform(0.9, 1.1))
             soon = False
             try:
-                await work()
+                await chore.work()
             except Exception as error:
                 if not failing:
-                    _report(name, error)
+                    _report(chore.name, error)
                 failing = True
             else:
                 if failing:
-                    logger.warning("It is possible again to %s.", name)
+                    logger.warning("It is possible again to %s.", chore.name)
                 failing = False
 
     # -- tasks -------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-from . import bus, tracing
-from .background import background
+from . import bus, headway, tracing
 from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
+from .spare_loop import spare_loop
 from .topics import Topic
 
 logger = logging.getLogger("django_live.publishing")
@@ -24,11 +25,13 @@ logger = logging.getLogger("django_live.publishing")
 SEND_TIMEOUT = 1.2
 """Seconds a sync caller waits for the channel layer, whatever it sends. Later the events are found in
 the log. Two are promised, and a store in the same Redis may have taken a part of them."""
+_in_a_hurry: ContextVar[float] = ContextVar("in_a_hurry", default=float("inf"))
 MESSAGES_AT_ONCE = 200
 BYTES_AT_ONCE = 1024 * 1024
 """Messages, and data in them, that are handed on together."""
 
 Observer = Callable[[Topic, Sequence[Event]], None]
+Forwarder = Callable[[Topic, Appended], None]
 
 
 def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
@@ -66,6 +69,16 @@ _observers: list[Observer] = []
 
 
 @contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """What is sent in this block makes its caller wait no longer than that for the channel layer."""
+    token = _in_a_hurry.set(seconds)
+    try:
+        yield
+    finally:
+        _in_a_hurry.reset(token)
+
+
+@contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
     """Also tell ``observer`` what this process sends, for tests."""
     _observers.append(observer)
@@ -73,6 +86,16 @@ def observed_by(observer: Observer) -> Iterator[None]:
         yield
     finally:
         _observers.remove(observer)
+
+
+_forwarders: list[Forwarder] = []
+
+
+def forward_to(forwarder: Forwarder) -> None:
+    """Also tell ``forwarder`` what is numbered, from now on: by the process that has numbered it, once,
+    internal topics included. It must not wait; one that fails is logged, and costs the others nothing."""
+    if forwarder not in _forwarders:
+        _forwarders.append(forwarder)
 
 
 def send_numbered(batches: Iterable[Numbered]) -> int:
@@ -83,9 +106,10 @@ def send_numbered(batches: Iterable[Numbered]) -> int:
     try:
         for topic, appended in batches:
             count += len(appended.events)
+            headway.made(len(appended.events))
             if not topic.is_internal:
                 tally.count("published", amount=len(appended.events))
-            _show_observers(topic, appended.events)
+            _show_observers(topic, appended)
             with tracing.publishing(topic.name, len(appended.events)) as trace:
                 sending.add(topic, appended, trace)
     finally:
@@ -136,21 +160,26 @@ class _Sending:
     def _send_and_wait(self, messages: Sequence[bus.Envelope]) -> None:
         began = time.monotonic()
         if self._deadline is None:
-            self._deadline = began + SEND_TIMEOUT
+            self._deadline = began + min(SEND_TIMEOUT, _in_a_hurry.get())
         if began >= self._deadline:
             raise TimeoutError("it has not answered before")
-        sending = background.submit(bus.send(messages))
-        try:
-            sending.result(timeout=self._deadline - began)
-        except TimeoutError:
-            sending.cancel()  # else those that wait behind it would pile up in memory
-            raise
+        spare_loop.run(
+            lambda: bus.send(messages),
+            self._deadline - began,
+            needs_thread=bus.needs_running_loop(),
+        )
         self._deadline += time.monotonic() - began  # it answers
 
 
-def _show_observers(topic: Topic, events: Sequence[Event]) -> None:
+def _show_observers(topic: Topic, appended: Appended) -> None:
     for observer in _observers:
-        try:
-            observer(topic, events)
-        except Exception:
-            logger.exception("%r failed.", observer)
+        _call(observer, topic, appended.events)
+    for forwarder in _forwarders:
+        _call(forwarder, topic, appended)
+
+
+def _call(told: Callable[..., None], *facts: object) -> None:
+    try:
+        told(*facts)
+    except Exception:
+        logger.exception("%r failed.", told)

@@ -12,28 +12,30 @@ nothing, and an answer that nobody collects is gone by itself.
 
 from __future__ import annotations
 
+import base64
 import heapq
 import json
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..exceptions import InvalidTopic, StoreError, UnknownTopic
-from . import bus
 from .control import QUESTION, ControlTopic
 from .facts import Facts, Row
+from .hooks import hook_threads, in_thread
 from .hub import Hub
 from .log import get_log
 from .publishing import publish
 from .records import record
+from .sending import waiting_at_most
 from .state import SharedState, get_state
 from .topics import as_topic
 
@@ -42,14 +44,16 @@ ANSWERS = "django_live/answers/"
 ENROL_EVERY = 5.0
 ENROLLED_FOR = 15.0
 """Seconds after which a process that renews no more is not waited for."""
-PATIENCE = 0.8
-"""Seconds that an answer may take."""
-SLOW_PATIENCE = 2.5
-"""The same where no channel layer reaches the other processes: they look once a second."""
+PATIENCE = 0.75
+"""Seconds that an answer may take. Processes that no layer reaches look for questions every
+``COMMANDS_CHECK`` seconds (``runtime``)."""
+SEND_PATIENCE = 0.1
+"""Seconds that who asks waits for a layer that takes nothing: the question is in the log."""
 KEPT = 15.0
 """Seconds for which an answer waits to be collected."""
 CHUNK = 200_000
-"""Characters of an answer in one entry of the map."""
+"""Characters of an answer in one entry of the map. A longer one is packed: ten thousand rows are 3 MB, and
+took PostgreSQL half a second to write."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.1
 
 
@@ -129,7 +133,7 @@ class Witness:
         if wanted is not None and self._process not in wanted:
             return
         told = await self.facts.answer(str(question["kind"]), question.get("options", {}))
-        text = json.dumps({**told, "draining": self._is_leaving()})
+        text = _packed(json.dumps({**told, "draining": self._is_leaving()}))
         parts = [text[place : place + CHUNK] for place in range(0, len(text), CHUNK)]
         entries = {f"{n}/{len(parts)} {self._process}": part for n, part in enumerate(parts)}
         await state.aset(f"{ANSWERS}{question['id']}", entries, ttl=KEPT)
@@ -154,12 +158,6 @@ def processes() -> dict[str, Process]:
     return {process.id: process for process in sorted(found, key=lambda p: (p.started, p.id))}
 
 
-def patience() -> float:
-    """Seconds that the processes of this site get to answer."""
-    alone = not get_log().shared or bus.reaches_other_processes()
-    return PATIENCE if alone else SLOW_PATIENCE
-
-
 def ask(
     kind: str,
     options: Mapping[str, Any] | None = None,
@@ -180,7 +178,7 @@ def ask(
     survey = Survey(known)
     if not known:
         return survey
-    seconds = patience() if within is None else within
+    seconds = PATIENCE if within is None else within
     id = secrets.token_hex(8)
     question = {
         "id": id,
@@ -190,7 +188,8 @@ def ask(
     }
     if of is not None:
         question["processes"] = list(known)
-    publish(ControlTopic(), QUESTION, question, on_commit=False)
+    with waiting_at_most(SEND_PATIENCE):
+        publish(ControlTopic(), QUESTION, question, on_commit=False)
     survey.answers = _collected(id, known.keys(), began + seconds)
     survey.missing = [process for one, process in known.items() if one not in survey.answers]
     survey.took = time.monotonic() - began
@@ -199,7 +198,9 @@ def ask(
     return survey
 
 
-aask = sync_to_async(ask, thread_sensitive=False)
+async def aask(kind: str, options: Mapping[str, Any] | None = None, **how: Any) -> Survey:
+    """``ask()`` for async callers; the same arguments and errors."""
+    return await in_thread(hook_threads(), lambda: ask(kind, options, **how))
 
 
 def _collected(id: str, wanted: Iterable[str], until: float) -> dict[str, dict[str, Any]]:
@@ -226,8 +227,20 @@ def _answers(entries: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         place, _, process = key.partition(" ")
         parts.setdefault(process, {})[int(place.partition("/")[0])] = text
     return {
-        process: json.loads("".join(own[n] for n in sorted(own))) for process, own in parts.items()
+        process: json.loads(_unpacked("".join(own[n] for n in sorted(own))))
+        for process, own in parts.items()
     }
+
+
+def _packed(text: str) -> str:
+    """The same, shorter where it is long: the values of a map are text."""
+    if len(text) <= CHUNK:
+        return text
+    return base64.b64encode(zlib.compress(text.encode(), level=1)).decode("ascii")
+
+
+def _unpacked(text: str) -> str:
+    return text if text.startswith("{") else zlib.decompress(base64.b64decode(text)).decode()
 
 
 # -- connections of all processes ------------------------------------------------------------------

@@ -22,6 +22,7 @@ from django.core.exceptions import ValidationError
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.chores import Chore
 from ..core.events import encode_data
 from ..core.publishing import Item, publish_many
 from ..core.runtime import Runtime, runtime
@@ -164,9 +165,9 @@ class Attendance:
     def start(self, live: Runtime) -> None:
         """Have the rounds made until the runtime ends."""
         lease = live_settings().PRESENCE_LEASE
-        live.spawn(live.every(BATCH, "write who has come and gone", self.write))
-        live.spawn(live.every(COUNT_EVERY, "count members", self.count))
-        live.spawn(live.every(lease * ROUND_SHARE, "renew who is present", self.round))
+        live.take_up(Chore("write who has come and gone", BATCH, self.write))
+        live.take_up(Chore("count members", COUNT_EVERY, self.count))
+        live.take_up(Chore("renew who is present", lease * ROUND_SHARE, self.round))
 
     # -- in the event loop -------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from django.db import connections, transaction
 from django.db.models import Manager, Model, QuerySet
 
-from .changes import BATCH, COMMITTED, Changes, Gathered, gathered, suppress
-from .hearing import Hearer
+from .changes import BATCH, COMMITTED, Gathered, gathered, suppress
+from .hearing import Hearer, listening
 from .packing import MANY, told_packed
 from .rows import Row, columns_of, locked, row_of, take_write_lock
 
@@ -29,10 +29,10 @@ M = TypeVar("M", bound=Model)
 
 class LiveQuerySet(QuerySet[M]):
     """A queryset whose ``update()``, ``bulk_create()``, ``bulk_update()`` and ``delete()`` are told
-    by the ``Changes`` of its model. Give it to a model with ``LiveManager`` or ``as_manager()``."""
+    by the ``Changes`` of its model, and heard by its rules of notifications. Give it to a model with ``LiveManager`` or ``as_manager()``."""
 
     def update(self, **kwargs: Any) -> int:
-        told_by = Changes.listening(self.model)
+        told_by = listening(self.model)
         if not told_by or self.query.is_sliced or self.query.combinator:
             return super().update(**kwargs)
         self._for_write = True
@@ -54,7 +54,7 @@ class LiveQuerySet(QuerySet[M]):
     update.alters_data = True  # type: ignore[attr-defined]
 
     def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
-        told_by = Changes.listening(self.model)
+        told_by = listening(self.model)
         objs = list(objs)
         # batch_size, ignore_conflicts, update_conflicts: which rows are new is not known then.
         if not told_by or any(args[1:3]) or _has_conflicts(kwargs):

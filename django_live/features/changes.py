@@ -24,7 +24,7 @@ from .deferred import is_noted, listen_to_sweeps, present_table_after_commit, wr
 from .hearing import COMMITTED, Hearer, silent
 from .notes import Note
 from .related import LinkWatch, Watch, watches
-from .rows import Row, as_model, changed_fields, key_of, kin, with_row
+from .rows import Row, as_model, changed_fields, key_of, with_row
 from .telling import BATCH, Gathered, Telling, gathered, publish_story, shown_with
 
 __all__ = [
@@ -115,6 +115,10 @@ class Changes(Hearer[M]):
         """What ``created`` and ``updated`` say of the object."""
         return presented(instance, self.fields, self.serializer_class)
 
+    def farewell(self, key: dict[str, Any]) -> Any:
+        """What ``deleted`` says: of an object that is gone, or is shown no more, its key alone."""
+        return key
+
     def when(self, instance: M, changed: frozenset[str]) -> bool:
         """Whether an update is worth telling. ``changed`` names the model's fields that are different
         from what was there before the transaction, also those that are not among ``fields``, and the
@@ -147,6 +151,9 @@ class Changes(Hearer[M]):
         """Whether it is told when the transaction is over, from a note that was made in it."""
         return bool(self.related) or self.throttle is not None or self.hears_triggers()
 
+    def hears_rows(self) -> bool:
+        return not self.hears_triggers()
+
     def hears_triggers(self) -> bool:
         """Whether triggers note what is written, and signals are not asked."""
         if not self.triggers:
@@ -169,21 +176,6 @@ class Changes(Hearer[M]):
         if rule is None:
             return False
         return matches(rule, instance) if isinstance(rule, Q) else bool(rule(instance))
-
-    @classmethod
-    def listening(cls, model: type[Model]) -> list[Hearer[Any]]:
-        """Who hears of this model's objects and is not silent here."""
-        hearers: list[Hearer[Any]] = []
-        for one in cls._declared.values():
-            if one.is_silent() or not one.is_usable():
-                continue
-            hearers += [one] if not one.hears_triggers() and model in kin(one.model) else []
-            hearers += [
-                watch
-                for watch in one.watches
-                if isinstance(watch, Watch) and model in kin(watch.model)
-            ]
-        return hearers
 
     # -- hearing -----------------------------------------------------------------------------------
 

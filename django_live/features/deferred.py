@@ -40,6 +40,8 @@ AT_ONCE = 100
 """Objects that one transaction presents."""
 REMEMBERED = 10_000
 """Objects that one transaction keeps in memory, not to note them twice."""
+NAMED = 5
+"""Of them, those that a line in the log names."""
 ATTEMPTS = 5
 """How often an object that somebody else has locked is tried again, before it is left to a sweep."""
 PAUSE = 0.01
@@ -55,6 +57,8 @@ class _Noted:
 
     hooks: list[Any]
     objects: dict[str, frozenset[str]] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    """The first of the objects, as the log names them."""
     tables: set[str] = field(default_factory=set)
     """Those with triggers that it has written to."""
     is_over: bool = False
@@ -92,6 +96,8 @@ def write_notes(changes: Changes[Any], notes: Iterable[Note], using: str) -> Non
             continue
         if known is not None or len(noted.objects) < REMEMBERED:
             noted.objects[key] = names | (known or frozenset())
+            if known is None and len(noted.named) < NAMED:
+                noted.named.append(f"{changes.uid} {changes.model._meta.label} {note.pk}")
         rows.append(row_of(changes, key, note, is_first=known is None))
     PendingChange.objects.using(using).bulk_create(rows, batch_size=BATCH)
     if not rows:
@@ -100,13 +106,13 @@ def write_notes(changes: Changes[Any], notes: Iterable[Note], using: str) -> Non
         if is_new:
             after_commit(lambda: _over(noted, using), using)
     elif connection.get_autocommit():
-        present_now(using, list(noted.objects))
+        present_now(using, list(noted.objects), noted.named)
 
 
 def _over(noted: _Noted, using: str) -> None:
     if not noted.is_over:
         noted.is_over = True
-        present_now(using, list(noted.objects))
+        present_now(using, list(noted.objects), noted.named)
         if len(noted.objects) >= REMEMBERED:
             look_again(using, 0.0)  # there may be more
 
@@ -114,13 +120,23 @@ def _over(noted: _Noted, using: str) -> None:
 # -- presenting ------------------------------------------------------------------------------------
 
 
-def present_now(using: str, keys: Sequence[str]) -> None:
-    """Tell of these objects. What cannot be told now is told later; a fault is logged."""
+def present_now(using: str, keys: Sequence[str], named: Sequence[str]) -> None:
+    """Tell of these objects. What cannot be told now is told later; a fault is logged with the names
+    of the first of them."""
+    fault: Exception | None
     try:
-        left = _present(using, keys, Slots(lambda delay: look_again(using, delay))).left
-    except Exception:
-        logger.exception("Changes of %d objects are left to the sweep.", len(keys))
-        left = set(keys)
+        outcome = _present(using, keys, Slots(lambda delay: look_again(using, delay)))
+        left, fault = outcome.left, outcome.fault
+    except Exception as error:
+        left, fault = set(keys), error
+    if fault is not None and left:
+        logger.warning(
+            "Changes of %d objects are left to the sweep (%s). They are among those of %s.",
+            len(left),
+            fault,
+            ", ".join([*named, *(["…"] if len(keys) > len(named) else [])]),
+            exc_info=fault,
+        )
     if left:
         look_again(using, LATER)
 
@@ -147,7 +163,7 @@ def _present_table(using: str, source: str) -> None:
     """Tell of what a trigger has noted of one table."""
     rows = PendingChange.objects.using(using).filter(source=source, due__lte=time.time())
     keys = rows.order_by("object_key").values_list("object_key", flat=True).distinct()
-    present_now(using, list(keys[:REMEMBERED]))
+    present_now(using, list(keys[:REMEMBERED]), [source])
 
 
 def look_again(using: str, delay: float) -> None:
@@ -199,14 +215,16 @@ def _present(using: str, keys: Sequence[str], slots: Slots, attempts: int = ATTE
     outcome = Outcome()
     rest = iter(keys)
     while batch := list(islice(rest, AT_ONCE)):
+        fault = None
         for attempt in range(attempts):
             done = _tried(using, batch, slots)
             outcome.count += done.count
-            batch = sorted(done.left)
+            batch, fault = sorted(done.left), done.fault
             if not batch or attempt == attempts - 1:
                 break
             time.sleep(PAUSE * 2**attempt)
         outcome.left |= set(batch)
+        outcome.fault = fault or outcome.fault
     return outcome
 
 
@@ -215,7 +233,7 @@ def _tried(using: str, keys: Sequence[str], slots: Slots) -> Outcome:
         return Batch(using, slots).present(keys)
     except OperationalError as error:  # a deadlock, a snapshot that is too old, "locked"
         logger.info("Changes of %d objects are tried again (%s).", len(keys), error)
-        return Outcome(left=set(keys))
+        return Outcome(left=set(keys), fault=error)
 
 
 def listen_to_sweeps() -> None:

@@ -41,6 +41,17 @@ overwrites."""
 
 silent: ContextVar[tuple[type, ...]] = ContextVar("silent", default=())
 
+_connected: dict[str, Hearer[Any]] = {}
+
+
+def listening(model: type[Model]) -> list[Hearer[Any]]:
+    """Who hears of this model's objects and is not silent here: for writes that send no signals."""
+    return [
+        one
+        for one in _connected.values()
+        if one.hears_rows() and model in kin(one.model) and not one.is_silent()
+    ]
+
 
 class Hearer(Generic[M]):
     """Hears of every change of a model's objects that Django sends a signal for."""
@@ -59,6 +70,10 @@ class Hearer(Generic[M]):
         """Whether ``suppress()`` holds here."""
         return isinstance(self, silent.get())
 
+    def hears_rows(self) -> bool:
+        """Whether it is to be told of what is written without signals."""
+        return True
+
     def will_change(self, instance: M, before: Row | None, using: str) -> None:
         """A save or a deletion of the object begins. ``before``: its row; None: there is none."""
 
@@ -76,12 +91,14 @@ class Hearer(Generic[M]):
 
     def connect(self) -> None:
         """Listen to the model and to its kin."""
+        _connected[self.uid] = self
         for sender in kin(self.model):
             self._listen_to(sender)
         class_prepared.connect(self._prepared, weak=False, dispatch_uid=self.uid)
 
     def disconnect(self) -> None:
         """Stop listening."""
+        _connected.pop(self.uid, None)
         class_prepared.disconnect(dispatch_uid=self.uid)
         for sender in kin(self.model):
             for signal, _ in self._handlers(sender):

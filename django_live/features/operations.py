@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..core import bus
 from ..core.chores import Chore
 from ..core.chores import declare as declare_chore
-from ..core.hub import Hub
 from ..core.publishing import apublish
+from ..core.runtime import runtime
 from ..core.state import get_state
 from ..core.topics import Topic, Viewer, registry
 
@@ -35,13 +35,13 @@ with registry.isolated():  # declare() registers it
             return bool(user and user.is_staff and any(map(user.has_perm, PERMISSIONS)))
 
 
-async def tick(hub: Hub, process: str) -> None:
+async def tick() -> None:
     """Let the pages that are open look again; of many processes one says so."""
-    topic = OperationsTopic()
-    if topic.key not in hub.feeds:
+    topic, live = OperationsTopic(), runtime()
+    if topic.key not in live.hub.feeds:
         return
     together = bus.reaches_other_processes()
-    if not together or await get_state().aacquire(LEASE, process, EVERY * 0.8) is not None:
+    if not together or await get_state().aacquire(LEASE, live.process, EVERY * 0.8) is not None:
         await apublish(topic, "tick")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from operator import itemgetter
 from typing import Any
@@ -60,6 +60,9 @@ _AS_THEY_ARE: dict[type[Field[Any, Any]], type] = {
 """Values of these types come back from the database as they went there."""
 
 
+NONE = type(None)
+
+
 class _Unusual(Exception):
     """One of the objects has to be told in the usual way."""
 
@@ -69,10 +72,7 @@ def told_packed(changes: Any, made: Sequence[Model], using: str) -> bool:
     if not _is_plain(changes) or any(type(one) is not changes.model for one in made):
         return False
     try:
-        with shielded(using):
-            teller = _Teller(changes)
-            told = teller.tell(made)
-        publish_bundles(told, using=using, names=teller.names)
+        _Teller(changes, using).tell(made)
     except DatabaseError:
         raise
     except Exception:  # the usual way finds it again, object by object, and logs it
@@ -93,81 +93,68 @@ def _is_plain(changes: Any) -> bool:
 
 
 class _Teller:
-    """Tells of objects of one model."""
+    """Tells of objects of one model. It works column by column: 10,000 objects go through it while
+    their caller waits, and what is done for each of them in Python is what that costs."""
 
-    def __init__(self, changes: Changes[Any]) -> None:
+    def __init__(self, changes: Changes[Any], using: str) -> None:
         self.changes = changes
+        self.using = using
         self.model: type[Model] = changes.model
         self.fields = list(self.model._meta.concrete_fields)
-        if len(self.fields) < 2 or len(self.model._meta.pk_fields) > 1:
+        if len(self.model._meta.pk_fields) > 1:
             raise _Unusual
-        self.values_of = itemgetter(*(field.attname for field in self.fields))
         self.key_place = self.fields.index(self.model._meta.pk_fields[0])
-        self.computed = computed_names(self.model)
-        self.names: Sequence[str] = ()
-        """Of the values that ``data_of`` answers with; none: it answers with the data itself."""
-        self.data_of = self._data_maker()
-        self.unusual_places: dict[tuple[type, ...], list[int]] = {}
-        """By the types of an object's values the places of those that the database may change."""
+        self.shown_places = self._shown_places()
+        """Where the columns are that the data consists of; None: it is asked for by ``data()``."""
 
-    def tell(self, made: Sequence[Model]) -> list[Told]:
-        # A hot loop: 10,000 objects go through it while their caller waits.
-        told: list[Told] = []
-        uid, label = self.changes.uid, self.changes.model._meta.label
-        key_place = self.key_place
-        topics_of, values_of, data_of = self.changes.topics, self.values_of, self.data_of
-        for one in made:
-            values = values_of(one.__dict__)
-            types = tuple(map(type, values))
-            if (places := self.unusual_places.get(types)) is None:
-                places = self.unusual_places[types] = self._places(types)
-            instance = one
-            if places:
-                instance, values = self._as_loaded(one, values, places)
-            group = (uid, label, values[key_place])
-            data = data_of(instance, values)
-            topics = topics_of(instance)
-            if type(topics) is not list or not _are_different(topics):
-                topics = _checked(topics)
-            told += [(group, topic, CREATED, data) for topic in topics]
-        return told
+    def tell(self, made: Sequence[Model]) -> None:
+        with shielded(self.using):
+            instances, columns = self._as_loaded(made)
+            topics = _checked([self.changes.topics(one) for one in instances])
+            names, data = self._data(instances, columns)
+        publish_bundles(
+            Told(columns[self.key_place], topics, data, names),
+            CREATED,
+            subject=(self.changes.uid, self.model._meta.label),
+            using=self.using,
+        )
 
-    def _places(self, types: Sequence[type]) -> list[int]:
-        places = []
-        for place, (field, type_) in enumerate(zip(self.fields, types, strict=True)):
-            if hasattr(type_, "resolve_expression"):
-                raise _Unusual
-            target = getattr(field, "target_field", field)
-            if type_ is not type(None) and _AS_THEY_ARE.get(type(target)) is not type_:
-                places.append(place)
-        if self.key_place in places or types[self.key_place] is type(None):
+    def _as_loaded(self, made: Sequence[Model]) -> tuple[Sequence[Model], list[list[Any]]]:
+        """The objects, and their values by column, as the database will give them back."""
+        instances = list(made)
+        rows = [one.__dict__ for one in made]
+        columns: list[list[Any]] = []
+        for place, field in enumerate(self.fields):
+            given = list(map(itemgetter(field.attname), rows))
+            loaded = self._column(field, given, is_key=place == self.key_place)
+            for number in _differences(given, loaded):
+                if instances[number] is made[number]:
+                    instances[number] = self._copy(made[number])
+                instances[number].__dict__[field.attname] = loaded[number]
+            columns.append(loaded)
+        return instances, columns
+
+    def _column(self, field: Field[Any, Any], given: list[Any], *, is_key: bool) -> list[Any]:
+        types = set(map(type, given))
+        if any(hasattr(one, "resolve_expression") for one in types) or (is_key and NONE in types):
             raise _Unusual
-        return places
+        target: Field[Any, Any] = getattr(field, "target_field", field)
+        if types <= {NONE, _AS_THEY_ARE.get(type(target))}:
+            return given
+        if field.is_relation or is_key:
+            raise _Unusual
+        if type(field) is DecimalField:
+            return [None if value is None else _decimal(field, value) for value in given]
+        return [None if value is None else as_loaded(field, value) for value in given]
 
-    def _as_loaded(
-        self, one: Model, values: Sequence[Any], places: Sequence[int]
-    ) -> tuple[Model, Sequence[Any]]:
-        """The object with its values as the database will give them back."""
-        loaded = list(values)
-        for place in places:
-            field, value = self.fields[place], values[place]
-            if type(field) is DecimalField:
-                loaded[place] = _decimal(field, value)
-            elif field.is_relation:
-                raise _Unusual
-            else:
-                loaded[place] = as_loaded(field, value)
-        if all(new is old for new, old in zip(loaded, values, strict=True)):
-            return one, values
+    def _copy(self, one: Model) -> Model:
         other = self.model.__new__(self.model)
         other.__dict__.update(one.__dict__)
-        for place in places:
-            other.__dict__[self.fields[place].attname] = loaded[place]
-        for name in self.computed & other.__dict__.keys():
+        for name in computed_names(self.model) & other.__dict__.keys():
             del other.__dict__[name]
-        return other, loaded
+        return other
 
-    def _data_maker(self) -> Callable[[Model, Sequence[Any]], Any]:
+    def _shown_places(self) -> dict[str, int] | None:
         changes = self.changes
         places = {field.name: place for place, field in enumerate(self.fields)}
         if (
@@ -175,25 +162,31 @@ class _Teller:
             or changes.serializer_class is not None
             or not places.keys() >= set(changes.fields)
         ):
-            return lambda instance, values: changes.data(instance)
-        self.names = ["pk", *dict.fromkeys(name for name in changes.fields if name != "pk")]
-        if len(self.names) < 2:
-            return lambda instance, values: [values[self.key_place]]
-        chosen = itemgetter(self.key_place, *(places[name] for name in self.names[1:]))
-        decimals = [
-            place
-            for place, name in enumerate(self.names[1:], start=1)
-            if type(self.fields[places[name]]) is DecimalField
-        ]
+            return None
+        return {"pk": self.key_place, **{n: places[n] for n in changes.fields if n != "pk"}}
 
-        def shown(_: Model, values: Sequence[Any]) -> Any:
-            data = list(chosen(values))
-            for place in decimals:
-                if data[place] is not None:
-                    data[place] = str(data[place])  # as the encoder would, for each of its topics
-            return data
+    def _data(
+        self, instances: Sequence[Model], columns: Sequence[list[Any]]
+    ) -> tuple[list[str], list[list[Any]]]:
+        """What the objects are told with, and the names of its columns; none: one column has all."""
+        if self.shown_places is None:
+            return [], [[self.changes.data(one) for one in instances]]
+        shown = []
+        for place in self.shown_places.values():
+            column = columns[place]
+            if type(self.fields[place]) is DecimalField:
+                # As the encoder would, for each of an object's topics.
+                column = [None if value is None else str(value) for value in column]
+            shown.append(column)
+        return list(self.shown_places), shown
 
-        return shown
+
+def _differences(given: list[Any], loaded: list[Any]) -> list[int]:
+    """The numbers of the rows whose value is another one now."""
+    if given is loaded:
+        return []
+    pairs = enumerate(zip(given, loaded, strict=True))
+    return [number for number, (old, new) in pairs if old is not new]
 
 
 def _decimal(field: DecimalField[Any, Any], value: Any) -> Any:
@@ -207,24 +200,32 @@ def _decimal(field: DecimalField[Any, Any], value: Any) -> Any:
     return as_loaded(field, value)
 
 
-def _are_different(topics: list[Any]) -> bool:
-    """Whether all are topics and no two of one class. (What is no topic has no pattern.)"""
-    if len(topics) == 2:
-        return (
-            isinstance(topics[0], Topic)
-            and isinstance(topics[1], Topic)
-            and topics[0].pattern != topics[1].pattern
-        )
-    return len(topics) == 1 and isinstance(topics[0], Topic)
+def _checked(answers: Sequence[Any]) -> list[Sequence[Topic]]:
+    """What ``topics()`` answered for each object: topics, none twice."""
+    known: dict[tuple[type, ...], bool] = {}
+    checked: list[Sequence[Topic]] = []
+    for answer in answers:
+        if type(answer) is list:
+            types = tuple(map(type, answer))
+            if types not in known:
+                known[types] = _are_different(types)
+            if known[types]:
+                checked.append(answer)
+                continue
+        checked.append(_topics(answer))
+    return checked
 
 
-def _checked(answer: Iterable[Topic | str]) -> list[Topic]:
-    """The topics, none twice."""
+def _are_different(types: tuple[type, ...]) -> bool:
+    """Whether all are classes of topics, and topics of no two of them can be the same."""
+    patterns = {one.pattern for one in types if issubclass(one, Topic)}
+    return len(patterns) == len(types)
+
+
+def _topics(answer: Iterable[Topic | str]) -> list[Topic]:
     if isinstance(answer, str | Topic):
         raise _Unusual
     topics = [topic if isinstance(topic, Topic) else as_topic(topic) for topic in answer]
-    if len(topics) < 2 or len(set(map(type, topics))) == len(topics):
-        return topics
     if len(topics) > MOST_TOPICS:
         raise _Unusual
     return list({topic.key: topic for topic in topics}.values())

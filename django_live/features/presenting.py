@@ -44,7 +44,9 @@ _GONE = Audience("", topics=lambda instance: [])
 class Outcome:
     count: int = 0
     left: set[str] = field(default_factory=set)
-    """Objects that somebody else has locked."""
+    """Objects that somebody else has locked, or that could not be told of."""
+    fault: Exception | None = None
+    """Why they could not."""
 
 
 class _Task(NamedTuple):
@@ -84,7 +86,13 @@ class Batch:
                 if task.key not in left:
                     entries += self._entries(task, objects.get((task.changes.uid, task.pk)))
             if entries:
-                publish_entries(entries, using=self.using, through_outbox=True)
+                told = [task for task in tasks if task.key not in left]
+                publish_entries(
+                    entries,
+                    using=self.using,
+                    through_outbox=True,
+                    about=[(t.changes.uid, t.changes.model._meta.label, t.pk) for t in told],
+                )
             self._delete([n.id for n in found if n.object_key not in left | unknown])
         return Outcome(len(entries), left)
 

@@ -166,7 +166,8 @@ class Telling(Generic[M]):
                 was_there = topic_key in shown_first
             if topic_key not in self.shown_after:
                 if was_there:
-                    entries.append(Entry(topic, Draft(DELETED, encode_data(self.key))))
+                    data = encode_data(self.changes.farewell(self.key))
+                    entries.append(Entry(topic, Draft(DELETED, data)))
             elif not was_there:
                 data = self._encoded(CREATED, self.shown_after[topic_key], first)
                 entries.append(Entry(topic, Draft(CREATED, data)))

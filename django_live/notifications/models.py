@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -92,6 +93,11 @@ class Notification(models.Model):
             return self.title
         summary = self.summary or "{count} × " + self.title
         return summary.replace("{count}", str(self.count))
+
+    @property
+    def is_just_now(self) -> bool:
+        """Whether it is less than a minute old."""
+        return timezone.now() - self.created < timedelta(minutes=1)
 
     @property
     def is_unread(self) -> bool:

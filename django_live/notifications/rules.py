@@ -134,16 +134,25 @@ class NotificationRule(Hearer[M]):
         return found
 
     def changed(self, instance: M, before: Row | None, after: Row | None, using: str) -> None:
-        model: Any = self.model
-        one = with_row(as_model(instance, model), after or before or {})
-        record = _Record(self, key_of(one, model), one, before, after)
-        _Batch.of(transaction.get_connection(using)).add(record, using)
+        self._note([self._record(instance, before, after)], using)
 
     def tell_rows(
         self, rows: Iterable[tuple[M, Row | None, Row | None]], gathered: Gathered
     ) -> None:
-        for instance, before, after in rows:
-            self.changed(instance, before, after, gathered.using)
+        records: list[_Record] = []
+        for one in rows:
+            with self.logged(one[0], gathered.using):
+                records.append(self._record(*one))
+        if records:
+            self._note(records, gathered.using)
+
+    def _record(self, instance: M, before: Row | None, after: Row | None) -> _Record:
+        model: Any = self.model
+        one = with_row(as_model(instance, model), after or before or {})
+        return _Record(self, key_of(one, model), one, before, after)
+
+    def _note(self, records: list[_Record], using: str) -> None:
+        _Batch.of(transaction.get_connection(using)).add(records, using)
 
     def tell(self, instance: M, before: Row | None, after: Row | None) -> int:
         """What a transaction did to an object as a whole, after its commit; how many were notified."""
@@ -198,19 +207,19 @@ class _Record:
 
 
 class _Hook(AfterCommit):
-    """Holds a record as long as the change stands: Django forgets it with what is rolled back."""
+    """Holds records as long as the changes stand: Django forgets it with what is rolled back."""
 
-    def __init__(self, batch: _Batch, record: _Record) -> None:
+    def __init__(self, batch: _Batch, records: list[_Record]) -> None:
         super().__init__(batch.tell)
         self.batch = batch
-        self.record = record
+        self.records = records
 
 
 class _Batch:
     """What one transaction did, found again by the hooks that hang on it."""
 
     def __init__(self) -> None:
-        self._records: list[weakref.ref[_Record]] = []
+        self._hooks: list[weakref.ref[_Hook]] = []
         self.is_told = False
 
     @classmethod
@@ -221,9 +230,10 @@ class _Batch:
                 return hook.batch
         return _Batch()
 
-    def add(self, record: _Record, using: str) -> None:
-        self._records.append(weakref.ref(record))
-        transaction.on_commit(_Hook(self, record), using=using, robust=True)
+    def add(self, records: list[_Record], using: str) -> None:
+        hook = _Hook(self, records)
+        self._hooks.append(weakref.ref(hook))
+        transaction.on_commit(hook, using=using, robust=True)
 
     def tell(self) -> None:
         """By the first hook that runs, for all: those of what was rolled back are gone."""
@@ -231,8 +241,9 @@ class _Batch:
             return
         self.is_told = True
         standing: dict[tuple[str, Any], list[_Record]] = {}
-        for one in filter(None, (ref() for ref in self._records)):
-            standing.setdefault((one.rule.uid, one.key), []).append(one)
+        for hook in filter(None, (ref() for ref in self._hooks)):
+            for one in hook.records:
+                standing.setdefault((one.rule.uid, one.key), []).append(one)
         for records in standing.values():
             first, last = records[0], records[-1]
             try:

@@ -16,10 +16,7 @@ from typing import Any
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-INSERT_CHARACTERS = 2 * 1024 * 1024
-"""Text in one INSERT, unless a single row has more. MariaDB hangs up on a statement that is larger than
-its ``max_allowed_packet``, 16 MB unless somebody changed it; as UTF-8 and escaped, text may be four
-times that long."""
+from .blocks import BLOCK_CHARACTERS, Block, block_of
 
 FEW = 50
 """Rows whose values are given one by one: SQLite takes 999."""
@@ -34,6 +31,7 @@ def insert_rows(
     rows: Sequence[Values],
     *,
     ignore_conflicts: bool = False,
+    block: Block | None = None,
 ) -> None:
     """Insert rows whose values stand in the order of these attribute names."""
     if not rows:
@@ -46,7 +44,8 @@ def insert_rows(
     # SQLite would commit each row of its own.
     with transaction.atomic(using=using, savepoint=False):
         for part in parts_by_size(rows):
-            insert(connections[using], model, columns, part, ignore_conflicts)
+            with block_of(using, block) as own:
+                insert(own, model, columns, part, ignore_conflicts)
 
 
 def insert_and_number(
@@ -84,7 +83,7 @@ def parts_by_size(rows: Sequence[Values]) -> Iterator[list[Values]]:
     size = 0
     for row in rows:
         length = sum(len(value) for value in row if isinstance(value, str))
-        if part and size + length > INSERT_CHARACTERS:
+        if part and size + length > BLOCK_CHARACTERS:
             yield part
             part, size = [], 0
         part.append(row)
@@ -94,7 +93,12 @@ def parts_by_size(rows: Sequence[Values]) -> Iterator[list[Values]]:
 
 
 def update_rows(
-    using: str, model: type[models.Model], columns: Sequence[str], rows: Sequence[Values]
+    using: str,
+    model: type[models.Model],
+    columns: Sequence[str],
+    rows: Sequence[Values],
+    *,
+    block: Block | None = None,
 ) -> None:
     """Set these columns of the rows whose primary keys come last in ``rows``."""
     if not rows:
@@ -103,13 +107,17 @@ def update_rows(
     quote = connection.ops.quote_name
     table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
     names = [quote(_column(model, name)) for name in columns]
-    with transaction.mark_for_rollback_on_error(using), connection.cursor() as cursor:
-        if len(rows) == 1 or connection.vendor == "sqlite":
+    with transaction.mark_for_rollback_on_error(using), block_of(using, block) as own:
+        if len(rows) == 1:
             sets = ", ".join(f"{name} = %s" for name in names)
-            cursor.executemany(f"UPDATE {table} SET {sets} WHERE {key} = %s", list(rows))  # noqa: S608
+            own.execute(f"UPDATE {table} SET {sets} WHERE {key} = %s", rows[0])  # noqa: S608
+        elif connection.vendor == "sqlite":
+            sets = ", ".join(f"{name} = %s" for name in names)
+            with connection.cursor() as cursor:
+                cursor.executemany(f"UPDATE {table} SET {sets} WHERE {key} = %s", list(rows))  # noqa: S608
         elif connection.vendor == "postgresql":
             sets = ", ".join(f"{name} = given.{name}" for name in names)
-            cursor.execute(
+            own.execute(
                 f"UPDATE {table} SET {sets} FROM unnest({_arrays(connection, model, [*columns, 'pk'])})"  # noqa: S608
                 f" AS given ({', '.join(names)}, given_key) WHERE {table}.{key} = given.given_key",
                 _turned(rows),
@@ -124,7 +132,7 @@ def update_rows(
                 for value in (row[-1], row[place])
             ]
             marks = ", ".join(["%s"] * len(rows))
-            cursor.execute(
+            own.execute(
                 f"UPDATE {table} SET {sets} WHERE {key} IN ({marks})",  # noqa: S608
                 [*values, *(row[-1] for row in rows)],
             )
@@ -218,40 +226,37 @@ def _from_values(
 
 
 def _insert_sqlite(
-    connection: BaseDatabaseWrapper,
+    block: Block,
     model: type[models.Model],
     columns: Sequence[str],
     rows: Sequence[Values],
     ignore: bool,
 ) -> None:
-    into = _into(connection, model, columns, "INSERT OR IGNORE" if ignore else "INSERT")
-    with connection.cursor() as cursor:
+    into = _into(block.connection, model, columns, "INSERT OR IGNORE" if ignore else "INSERT")
+    with block.connection.cursor() as cursor:
         cursor.executemany(f"{into} VALUES {_marks(columns)}", list(rows))
 
 
 def _insert_postgresql(
-    connection: BaseDatabaseWrapper,
+    block: Block,
     model: type[models.Model],
     columns: Sequence[str],
     rows: Sequence[Values],
     ignore: bool,
 ) -> None:
-    statement, values = _from_records(connection, model, columns, rows)
-    with connection.cursor() as cursor:
-        cursor.execute(statement + (" ON CONFLICT DO NOTHING" if ignore else ""), values)
+    statement, values = _from_records(block.connection, model, columns, rows)
+    block.execute(statement + (" ON CONFLICT DO NOTHING" if ignore else ""), values)
 
 
 def _insert_mysql(
-    connection: BaseDatabaseWrapper,
+    block: Block,
     model: type[models.Model],
     columns: Sequence[str],
     rows: Sequence[Values],
     ignore: bool,
 ) -> None:
     how = "INSERT IGNORE" if ignore else "INSERT"
-    statement, values = _from_values(connection, model, columns, rows, how)
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+    block.execute(*_from_values(block.connection, model, columns, rows, how))
 
 
 _INSERTS: dict[str, Callable[..., None]] = {

@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 from django.db.models import OuterRef, Subquery
 
 from ..conf import live_settings
+from ..core import headway
 from ..core.events import Draft, Event, Position
 from ..core.log import Appended, EventLog, Head, Page
 from ..core.topics import History, Topic, registry
@@ -24,6 +25,7 @@ from ..exceptions import InvalidTopic, StoreError
 from ..models import Head as HeadRow
 from ..models import StoredEvent
 from . import clock
+from .blocks import Block, block_of
 from .bulk_rows import insert_rows, update_rows
 from .epochs import new_epoch
 from .heads import (
@@ -264,11 +266,13 @@ class DatabaseLog(EventLog):
         1.8 s, so each takes ``limit``."""
         removed = 0
         for start in range(after, upto, limit):
-            removed += delete_rows(
+            gone = delete_rows(
                 StoredEvent.objects.using(self.using).filter(
                     head_id=kept.head_pk, offset__gt=start, offset__lte=min(start + limit, upto)
                 )
             )
+            headway.made(gone)
+            removed += gone
         return removed
 
     # -- forgetting --------------------------------------------------------------------------------
@@ -321,7 +325,11 @@ def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # -- numbering -------------------------------------------------------------------------------------
 
 
-def write_events(using: str, batches: Sequence[tuple[HeadRow, Sequence[Draft]]]) -> list[Appended]:
+def write_events(
+    using: str,
+    batches: Sequence[tuple[HeadRow, Sequence[Draft]]],
+    block: Block | None = None,
+) -> list[Appended]:
     """Number these drafts and keep them. The heads are locked by the caller's transaction."""
     now = clock.now()
     known = _events_by_uid(using, batches)
@@ -344,13 +352,15 @@ def write_events(using: str, batches: Sequence[tuple[HeadRow, Sequence[Draft]]])
                     known[uid] = event
             events.append(event)
         appended.append(Appended(head.epoch, events))
-    insert_rows(using, StoredEvent, _STORED_COLUMNS, rows)
-    update_rows(
-        using,
-        HeadRow,
-        ("last", "updated"),
-        [(head.last, head.updated, head.pk) for head, _ in batches],
-    )
+    with block_of(using, block) as own:
+        insert_rows(using, StoredEvent, _STORED_COLUMNS, rows, block=own)
+        update_rows(
+            using,
+            HeadRow,
+            ("last", "updated"),
+            [(head.last, head.updated, head.pk) for head, _ in batches],
+            block=own,
+        )
     return appended
 
 

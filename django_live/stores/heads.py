@@ -21,6 +21,7 @@ from ..conf import live_settings
 from ..core.topics import Topic
 from ..exceptions import StoreError
 from ..models import Head
+from .blocks import Block, block_of
 from .bulk_rows import insert_rows
 from .epochs import new_epoch
 
@@ -64,6 +65,15 @@ def make_heads(using: str, topics: Mapping[str, Topic | None]) -> bool:
     if not missing:
         return False
     epoch = generation(using)
+    connection = connections[using]
+    if is_mariadb_with_json_table(connection):
+        try:
+            _make_in_mariadb(connection, {key: topics[key] for key in missing})
+        except DatabaseError as error:
+            if connection.in_atomic_block or not is_transient(error):
+                raise
+            return False  # somebody else is making one of them
+        return True
     names = [
         (topic.namespace, topic.name) if (topic := topics[key]) else ("", "") for key in missing
     ]
@@ -119,7 +129,8 @@ def lock_heads(using: str, keys: Collection[str]) -> dict[str, Head]:
 
 def lock_or_make_heads(using: str, topics: Mapping[str, Topic | None]) -> dict[str, Head]:
     """``lock_heads()`` that also makes those that do not exist, in one statement where the database
-    can do that. Others, and a database without any head yet, need ``make_heads()``."""
+    can do that, and in two on MariaDB. Others, and a database without any head yet, need
+    ``make_heads()``."""
     connection = connections[using]
     keys = sorted(topics)
     names = [(topic.namespace, topic.name) if (topic := topics[key]) else ("", "") for key in keys]
@@ -130,13 +141,32 @@ def lock_or_make_heads(using: str, topics: Mapping[str, Topic | None]) -> dict[s
         given = [json.dumps([(key, *name) for key, name in zip(keys, names, strict=True)])]
         statement = _MAKE_AND_LOCK_IN_SQLITE
     else:
-        return lock_heads(using, keys)
+        heads = lock_heads(using, keys)
+        missing = {key: topics[key] for key in keys if key not in heads}
+        if missing and is_mariadb_with_json_table(connection):
+            heads.update(_make_in_mariadb(connection, missing))
+        return heads
+    return _heads_of(connection, statement, given)
+
+
+def _heads_of(connection: BaseDatabaseWrapper, statement: str, given: list[Any]) -> dict[str, Head]:
     with connection.cursor() as cursor:
         cursor.execute(
             statement.format(table=connection.ops.quote_name(Head._meta.db_table)), given
         )
-        found = [Head.from_db(using, _HEAD_COLUMNS, row) for row in cursor.fetchall()]
+        found = [Head.from_db(connection.alias, _HEAD_COLUMNS, row) for row in cursor.fetchall()]
     return {head.key: head for head in found}
+
+
+def _make_in_mariadb(
+    connection: BaseDatabaseWrapper, topics: Mapping[str, Topic | None]
+) -> dict[str, Head]:
+    """Those of these heads that did not exist. Error 1205 when somebody else is making one of them."""
+    given = [
+        (key, topic.namespace, topic.name) if (topic := topics[key]) else (key, "", "")
+        for key in sorted(topics)
+    ]
+    return _heads_of(connection, _MAKE_IN_MARIADB, [json.dumps(given)])
 
 
 _HEAD_COLUMNS = [field.attname for field in Head._meta.concrete_fields]
@@ -164,6 +194,23 @@ _MAKE_AND_LOCK_IN_SQLITE = f"""
            json_extract(given.value, '$[2]'), generation."epoch", 0, 0, 0, 0
     FROM json_each(%s) AS given JOIN {{table}} AS generation ON generation."key" = '' WHERE 1
     ON CONFLICT ("key") DO UPDATE SET "last" = "last" RETURNING {_RETURNED}
+"""  # noqa: S608
+
+# At READ COMMITTED what it reads is not locked, so it waits for no one who has a known head. ASCII: the
+# column of heads may have any collation, and is to be found by its index. No waiting: whoever has
+# inserted the same head may take long.
+_RETURNED_BY_MARIADB = ", ".join(f"`{name}`" for name in _HEAD_COLUMNS)
+_MAKE_IN_MARIADB = f"""
+    SET STATEMENT innodb_lock_wait_timeout = 0 FOR
+    INSERT IGNORE INTO {{table}} {_MADE.replace('"', "`")}
+    SELECT given.head_key, given.namespace, given.topic, generation.epoch, 0, 0, 0, 0
+    FROM JSON_TABLE(%s, '$[*]' COLUMNS (
+        head_key VARCHAR(32) CHARACTER SET ascii PATH '$[0]',
+        namespace VARCHAR(200) CHARACTER SET utf8mb4 PATH '$[1]',
+        topic VARCHAR(200) CHARACTER SET utf8mb4 PATH '$[2]')) AS given
+    JOIN {{table}} AS generation ON generation.`key` = ''
+    WHERE NOT EXISTS (SELECT 1 FROM {{table}} AS known WHERE known.`key` = given.head_key)
+    ORDER BY given.head_key RETURNING {_RETURNED_BY_MARIADB}
 """  # noqa: S608
 
 
@@ -267,31 +314,37 @@ def delete_rows(rows: models.QuerySet[models.Model]) -> int:
     return rows._raw_delete(rows.db)  # noqa: SLF001
 
 
-def delete_ids(model: type[models.Model], ids: Sequence[int], using: str) -> None:
-    """Delete the rows with these primary keys."""
+def delete_ids(
+    model: type[models.Model], ids: Sequence[int], using: str, block: Block | None = None
+) -> None:
+    """Delete the rows with these primary keys, in the block if there is one."""
+    if not ids:
+        return
     rows = model._default_manager.using(using)
     connection = connections[using]
-    if len(ids) > 1 and connection.vendor == "mysql":
+    if connection.vendor != "mysql":
+        delete_rows(rows.filter(pk=ids[0]) if len(ids) == 1 else rows.filter(pk__in=ids))
+    elif _has_json_table(connection):
         # MariaDB scans a small table for `id IN (…)` and so waits for the rows of every open caller:
         # 12.7 s. It looks up what it joins.
-        _delete_joined(model, ids, connection)
-    elif ids:
-        delete_rows(rows.filter(pk=ids[0]) if len(ids) == 1 else rows.filter(pk__in=ids))
-
-
-def _delete_joined(
-    model: type[models.Model], ids: Sequence[int], connection: BaseDatabaseWrapper
-) -> None:
-    version = tuple(getattr(connection, "mysql_version", ()))
-    if getattr(connection, "mysql_is_mariadb", False) and version < _FIRST_WITH_JSON_TABLE:
+        quote = connection.ops.quote_name
+        table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
+        with block_of(using, block) as own:
+            own.execute(
+                f"DELETE {table} FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS gone "
+                f"STRAIGHT_JOIN {table} ON {table}.{key} = gone.id",
+                [json.dumps([int(id) for id in ids])],
+            )
+    else:
         for id in ids:
-            delete_rows(model._default_manager.using(connection.alias).filter(pk=id))
-        return
-    quote = connection.ops.quote_name
-    table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"DELETE {table} FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS gone "
-            f"STRAIGHT_JOIN {table} ON {table}.{key} = gone.id",
-            [json.dumps([int(id) for id in ids])],
-        )
+            delete_rows(rows.filter(pk=id))
+
+
+def _has_json_table(connection: BaseDatabaseWrapper) -> bool:
+    """Of a MariaDB or a MySQL."""
+    version = tuple(getattr(connection, "mysql_version", ()))
+    return not getattr(connection, "mysql_is_mariadb", False) or version >= _FIRST_WITH_JSON_TABLE
+
+
+def is_mariadb_with_json_table(connection: BaseDatabaseWrapper) -> bool:
+    return getattr(connection, "mysql_is_mariadb", False) and _has_json_table(connection)

@@ -23,6 +23,7 @@ from ..core.outbox import Entry, Numbered, told_of
 from ..core.topics import Topic
 from ..exceptions import StoreError
 from ..models import Head, PendingEvent
+from .blocks import Block, block_of
 from .database import DatabaseLog, write_events
 from .heads import (
     delete_rows,
@@ -88,12 +89,13 @@ class Numberer:
             if also and len(heads) < len(topics):
                 return None
             held = [topics[key] for key in heads]
-            taken = take(held, self.using, looks=bool(also))
-            drafts = _drafts_by_topic(taken.rows)
-            also_now = not (taken.is_full or taken.is_blocked)
-            for entry in also if also_now else ():
-                drafts.setdefault(entry.topic.key, []).append(entry.draft)
-            numbered = self._write(topics, heads, drafts)
+            with block_of(self.using) as block:
+                taken = take(held, self.using, looks=bool(also), block=block)
+                drafts = _drafts_by_topic(taken.rows)
+                also_now = not (taken.is_full or taken.is_blocked)
+                for entry in also if also_now else ():
+                    drafts.setdefault(entry.topic.key, []).append(entry.draft)
+                numbered = self._write(topics, heads, drafts, block)
             return Batch(numbered, frozenset(heads), taken.is_full, taken.is_blocked)
 
         return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
@@ -153,11 +155,12 @@ class Numberer:
         topics: Mapping[str, Topic],
         heads: Mapping[str, Head],
         drafts: Mapping[str, Sequence[Draft]],
+        block: Block | None = None,
     ) -> list[Numbered]:
         kept = [key for key in drafts if topics[key].history is not None]
         numbered = {key: Appended("", _unnumbered(drafts[key])) for key in drafts}
         if kept:
-            appended = write_events(self.using, [(heads[key], drafts[key]) for key in kept])
+            appended = write_events(self.using, [(heads[key], drafts[key]) for key in kept], block)
             numbered.update(zip(kept, appended, strict=True))
         return [Numbered(topics[key], done) for key, done in numbered.items()]
 

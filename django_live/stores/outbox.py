@@ -148,6 +148,10 @@ class DatabaseOutbox(Outbox):
     def waits(self, using: str) -> bool:
         return PendingEvent.objects.using(using).exists()
 
+    def waiting(self, using: str) -> int | None:
+        rows = PendingEvent.objects.using(using)
+        return None if rows.filter(topic_key__in=declared_keys()).exists() else rows.count()
+
     def sweep(self, using: str) -> Iterator[Numbered]:
         if not self.waits(using):
             return

@@ -23,6 +23,7 @@ from ..core.topics import Topic, registry
 from ..exceptions import InvalidTopic
 from ..models import PendingEvent
 from . import clock
+from .blocks import Block
 from .bulk_rows import insert_and_number
 from .heads import delete_ids
 
@@ -117,8 +118,16 @@ def write_bundles(bundles: Sequence[Bundle], using: str) -> list[int]:
 # -- taking ----------------------------------------------------------------------------------------
 
 
-def take(topics: Collection[Topic], using: str, *, looks: bool, before: int = _NEVER) -> Taken:
-    """Take the oldest rows of these topics, whose heads are locked: they are deleted. ``looks``: it has
+def take(
+    topics: Collection[Topic],
+    using: str,
+    *,
+    looks: bool,
+    before: int = _NEVER,
+    block: Block | None = None,
+) -> Taken:
+    """Take the oldest rows of these topics, whose heads are locked: they are deleted, at the end of
+    the block if there is one. ``looks``: it has
     to be known whether a bundle comes before what is left. ``before``: only rows with smaller ids,
     whatever bundles there are.
 
@@ -139,7 +148,7 @@ def take(topics: Collection[Topic], using: str, *, looks: bool, before: int = _N
         return Taken(rows, _is_full(rows, connection), None)
     else:
         rows = _run(connection, *_looking(connection, keys, bundles, before))
-        delete_ids(PendingEvent, [row.id for row in rows if row.topic_key], using)
+        delete_ids(PendingEvent, [row.id for row in rows if row.topic_key], using, block)
     found = [row for row in rows if row.topic_key]
     return Taken(found, _is_full(found, connection), len(found) < len(rows))
 

@@ -20,6 +20,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
+from ..core import headway
 from ..core.events import Draft, Position
 from ..core.log import Appended, EventLog, Head, Page
 from ..core.topics import Topic
@@ -313,6 +314,7 @@ class RedisLog(EventLog):
         removed = 0
         while left:
             replies = yield left
+            headway.made(sum(replies))
             removed += sum(replies)
             left = [command for command, gone in zip(left, replies, strict=True) if gone == limit]
         return removed

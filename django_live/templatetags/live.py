@@ -112,7 +112,7 @@ def live_status() -> SafeString:
 @register.simple_tag(takes_context=True)
 def live_topic(context: Context, *topics: Any) -> SafeString:
     """Subscribe the page to topics. Each becomes a ``<live-topic>`` element, which hears events."""
-    found = _topics(context, topics)
+    found = topics_of(context, topics)
     places = page_places(context.get("request"), found)
     return format_html_join(
         "",
@@ -128,7 +128,7 @@ def live_topic(context: Context, *topics: Any) -> SafeString:
 def live_refresh(parser: Parser, token: Token) -> Node:
     """``{% live_refresh topic … [id="…"] [debounce=ms] [jitter=ms] %}…{% endlive_refresh %}``: this
     part of the page is fetched again, as its viewer may see it, when one of the topics speaks."""
-    expressions, options = _arguments(parser, token.split_contents()[1:])
+    expressions, options = tag_arguments(parser, token.split_contents()[1:])
     if not expressions or options.keys() - PART_OPTIONS:
         raise template.TemplateSyntaxError(
             "{% live_refresh %} takes at least one topic, and id=…, debounce=… and jitter=… "
@@ -146,7 +146,7 @@ def live_list(parser: Parser, token: Token) -> Node:
     go and change places one by one. With ``topics`` it is fetched again when one of them speaks;
     without, with the ``{% live_refresh %}`` around it."""
     bits = token.split_contents()[1:]
-    expressions, options = _arguments(parser, bits[:-2])
+    expressions, options = tag_arguments(parser, bits[:-2])
     if (
         len(expressions) != 1
         or bits[-2:-1] != ["as"]
@@ -158,23 +158,33 @@ def live_list(parser: Parser, token: Token) -> Node:
             "Write {% live_list orders topics=topic as order %}. key=… may be added, and beside "
             "topics=… also id=…, debounce=… and jitter=… (milliseconds)."
         )
-    row = LiveRowNode(bits[-1], options.pop("key", None), parser.parse(("empty", "endlive_list")))
-    empty = None
-    if parser.next_token().contents == "empty":
-        empty = parser.parse(("endlive_list",))
-        parser.delete_first_token()
-    loop = ForNode([bits[-1]], expressions[0], False, NodeList([row]), empty)
-    # Django's error page asks every node where it stands.
-    for node in (row, loop):
-        node.token = token
-        node.origin = cast(Origin, parser.origin)
+    loop = row_loop(parser, token, bits[-1], expressions[0], options.pop("key", None))
     return LiveListNode(options.pop("topics", None), options, loop)
 
 
 PART_OPTIONS = {"id", "debounce", "jitter"}
 
 
-def _arguments(
+def row_loop(
+    parser: Parser, token: Token, name: str, items: Any, key: FilterExpression | None = None
+) -> ForNode:
+    """The loop over ``items`` (an expression) that begins behind this token: rows with keys, and
+    perhaps ``{% empty %}``."""
+    end = f"end{token.split_contents()[0]}"
+    row = LiveRowNode(name, key, parser.parse(("empty", end)))
+    empty = None
+    if parser.next_token().contents == "empty":
+        empty = parser.parse((end,))
+        parser.delete_first_token()
+    loop = ForNode([name], items, False, NodeList([row]), empty)
+    # Django's error page asks every node where it stands.
+    for node in (row, loop):
+        node.token = token
+        node.origin = cast(Origin, parser.origin)
+    return loop
+
+
+def tag_arguments(
     parser: Parser, bits: Iterable[str]
 ) -> tuple[list[FilterExpression], dict[str, FilterExpression]]:
     expressions: list[FilterExpression] = []
@@ -201,8 +211,9 @@ class LiveRefreshNode(Node):
 
     def render(self, context: Context) -> SafeString:
         # Before the content is rendered: lazy querysets are evaluated in there.
-        attributes = _attributes_of_part(context, self.topics, self.options)
-        with _inside_a_part(context):
+        found = topics_of(context, [expression.resolve(context) for expression in self.topics])
+        attributes = attributes_of_part(context, found, resolved(context, self.options))
+        with inside_a_part(context):
             content = self.nodelist.render(context)
         return format_html("<live-refresh{}>{}</live-refresh>", attributes, content)
 
@@ -227,18 +238,20 @@ class LiveListNode(Node):
                     "{% live_list %} is not live: give it topics=…, or put it inside of a "
                     "{% live_refresh %}."
                 )
-            return self._rows(context)
+            return rendered_rows(context, self.nodelist)
         # Before the rows are rendered: the queryset is evaluated there.
-        attributes = _attributes_of_part(context, [self.topics], self.options)
-        with _inside_a_part(context):
-            rows = self._rows(context)
+        found = topics_of(context, [self.topics.resolve(context)])
+        attributes = attributes_of_part(context, found, resolved(context, self.options))
+        with inside_a_part(context):
+            rows = rendered_rows(context, self.nodelist)
         # No other element of ours stays where it is written when that is a table. At the end, where
         # it does not shift the rows that a style sheet counts.
         return format_html("{}<template{}></template>", rows, attributes)
 
-    def _rows(self, context: Context) -> SafeString:
-        with context.push(**{KEYS: {}}):
-            return self.nodelist.render(context)
+
+def rendered_rows(context: Context, loop: NodeList) -> SafeString:
+    with context.push(**{KEYS: {}}):
+        return loop.render(context)
 
 
 class LiveRowNode(Node):
@@ -290,23 +303,27 @@ INSIDE = "_live_refresh_depth"
 IDS = "_live_refresh_ids"
 
 
-def _attributes_of_part(
-    context: Context, topics: Iterable[FilterExpression], options: dict[str, FilterExpression]
+def resolved(context: Context, options: dict[str, FilterExpression]) -> dict[str, Any]:
+    return {name: option.resolve(context) for name, option in options.items()}
+
+
+def attributes_of_part(
+    context: Context, topics: list[Topic], options: dict[str, Any]
 ) -> SafeString:
-    found = _topics(context, [expression.resolve(context) for expression in topics])
-    resolved = {name: option.resolve(context) for name, option in options.items()}
+    """Those of a part that is fetched again when one of the topics speaks."""
+    others = {name: value for name, value in options.items() if name != "id"}
     attributes = {
-        "id": resolved.pop("id", None) or _id(context, found),
-        "topics": " ".join(quote(topic.name, safe="") for topic in found),
-        "data-cursor": page_cursor(context.get("request"), found),
+        "id": id_of_part(context, topics, options),
+        "topics": " ".join(quote(topic.name, safe="") for topic in topics),
+        "data-cursor": page_cursor(context.get("request"), topics),
         "data-transport": "sse",
-        **resolved,
+        **others,
     }
     return format_html_join("", ' {}="{}"', attributes.items())
 
 
 @contextmanager
-def _inside_a_part(context: Context) -> Iterator[None]:
+def inside_a_part(context: Context) -> Iterator[None]:
     rendering = _rendering(context)
     rendering[INSIDE] = rendering.get(INSIDE, 0) + 1
     try:
@@ -315,8 +332,11 @@ def _inside_a_part(context: Context) -> Iterator[None]:
         rendering[INSIDE] -= 1
 
 
-def _id(context: Context, topics: list[Topic]) -> str:
-    """The same at every rendering of the page: the topics, and which of those with the same."""
+def id_of_part(context: Context, topics: list[Topic], options: dict[str, Any]) -> str:
+    """What it was given; else the same at every rendering of the page: the topics, and which of
+    those with the same. Asked once for each part."""
+    if given := options.get("id"):
+        return str(given)
     names = "\0".join(topic.name for topic in topics)
     digest = hashlib.blake2b(names.encode(), digest_size=4).hexdigest()
     counts: dict[str, int] = _rendering(context).setdefault(IDS, {})
@@ -330,14 +350,14 @@ def _rendering(context: Context) -> dict[Any, Any]:
     return rendering
 
 
-def _topics(context: Context, given: Iterable[Any]) -> list[Topic]:
+def topics_of(context: Context, given: Iterable[Any]) -> list[Topic]:
     """The topics that a tag was given: Topics, names, or lists of them."""
     request = context.get("request")
     namespace = namespace_of(request) if request is not None else ""
     topics: list[Topic] = []
     for one in given:
         if isinstance(one, list | tuple):
-            topics += _topics(context, one)
+            topics += topics_of(context, one)
         elif isinstance(one, Topic):
             topics.append(one if one.namespace else one.within(namespace))
         elif isinstance(one, str) and one:

@@ -29,6 +29,7 @@ register = template.Library()
 TREND = mark_safe('<span data-part="trend" aria-hidden="true"></span>')
 NOTHING = "\N{EN DASH}"
 CHARTS = ("line", "bars", "sparkline")
+LIBRARIES = ("", "uplot", "chartjs")
 
 
 @register.simple_tag(takes_context=True)
@@ -115,12 +116,12 @@ def live_chart(
     rate: int | None = None,
     stale: float | None = None,
 ) -> SafeString:
-    """The series of a ``Window``: ``kind`` is line, bars or sparkline. ``library="uplot"`` draws with
-    ``window.uPlot`` where the page has loaded it. The same in words stands in a table below."""
-    if kind not in CHARTS or library not in ("", "uplot"):
+    """The series of a ``Window``: ``kind`` is line, bars or sparkline. ``library="uplot"`` or
+    ``"chartjs"`` draws with that where the page has loaded it. The same in words stands in a table."""
+    if kind not in CHARTS or library not in LIBRARIES:
         raise template.TemplateSyntaxError(
-            f"{{% live_chart %}} draws {', '.join(CHARTS)}, and by itself or with library='uplot'; not "
-            f"kind={kind!r}, library={library!r}."
+            f"{{% live_chart %}} draws {', '.join(CHARTS)}, and by itself or with library="
+            f"'uplot' or 'chartjs'; not kind={kind!r}, library={library!r}."
         )
     board = _board(context, topic, Window, "live_chart")
     items = snapshot(board)["items"]

@@ -93,7 +93,7 @@ class FaultyLayer:
         if self.faults.delay:
             await asyncio.sleep(self.faults.delay)
         # Probes pass: a link that is up and loses is harder to notice than one that is down.
-        is_event = message.get("type") == "live.events"
+        is_event = message.get("type") != "live.probe"
         if is_event and self.faults.strikes(self.faults.lose):
             return
         times = 2 if is_event and self.faults.strikes(self.faults.repeat) else 1

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..core.background import background
 from ..core.runtime import running_runtime, runtime
+from ..core.spare_loop import spare_loop
 from . import drain
 from .addresses import refuse, view_name_of
 from .handshake import Handshake, is_ours
@@ -79,6 +79,6 @@ class LiveApplication:
                 live = running_runtime()
                 if live is not None:
                     await live.stop()
-                background.flush()
+                spare_loop.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return

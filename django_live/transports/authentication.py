@@ -233,17 +233,21 @@ def ticket_for(
     viewer: Viewer, topics: frozenset[str] | None, scopes: frozenset[str] | None
 ) -> tickets.Ticket:
     """A ticket with which somebody may open connections as this viewer, and as no more than that."""
+    return tickets.issue(record_of(viewer, topics, scopes), viewer.expires)
+
+
+def record_of(
+    viewer: Viewer, topics: frozenset[str] | None = None, scopes: frozenset[str] | None = None
+) -> tickets.Record:
+    """Who a viewer is, to be kept: bounded by these topics and scopes, too."""
     source = getattr(viewer.source, "__self__", None)
-    return tickets.issue(
-        tickets.Record(
-            user=viewer.user_id,
-            session=viewer.session_key,
-            namespace=viewer.namespace,
-            topics=_both(viewer.topics, topics),
-            scopes=_both(viewer.scopes if viewer.scoped else None, scopes),
-            credentials=source.as_json() if isinstance(source, Credentials) else None,
-        ),
-        viewer.expires,
+    return tickets.Record(
+        user=viewer.user_id,
+        session=viewer.session_key,
+        namespace=viewer.namespace,
+        topics=_both(viewer.topics, topics),
+        scopes=_both(viewer.scopes if viewer.scoped else None, scopes),
+        credentials=source.as_json() if isinstance(source, Credentials) else None,
     )
 
 
@@ -259,23 +263,28 @@ def _viewer_by_ticket(text: str, namespace: str) -> Viewer:
     record = tickets.redeem(text)
     if record is None or record.namespace != namespace:
         raise NotAuthenticated
+    viewer = viewer_of_record(record, "ticket")
+    if not viewer.still_stands():
+        raise NotAuthenticated
+    return viewer
+
+
+def viewer_of_record(record: tickets.Record, kind: str = "") -> Viewer:
+    """The viewer that was kept. Whether they still stand is for the caller to ask. ``kind`` begins what
+    stands for their credentials."""
     source: Callable[[Viewer], Any] = user_of_session
-    kind = "ticket"
     if record.credentials is not None:
         credentials = Credentials(*record.credentials)
-        source, kind = credentials.user_now, f"ticket:{credentials.digest}"
-    viewer = Viewer(
+        source, kind = credentials.user_now, f"{kind}:{credentials.digest}".removeprefix(":")
+    return Viewer(
         user_id=record.user,
         session_key=record.session,
-        namespace=namespace,
+        namespace=record.namespace,
         scopes=None if record.scopes is None else frozenset(record.scopes),
         source=source,
         credential=kind,
         topics=None if record.topics is None else frozenset(record.topics),
     )
-    if not viewer.still_stands():
-        raise NotAuthenticated
-    return viewer
 
 
 # -- a request -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ..conf import live_settings
 from ..core import hooks
 from ..core.connections import Connection
 from ..core.counting import tally
+from ..core.rechecking import signed_out
 from ..core.runtime import Runtime, runtime
 from ..core.topics import Message as TopicMessage
 from ..core.topics import Topic, registry
@@ -284,7 +285,7 @@ class Socket:
         if self._is_over():
             return
         if plan is None:
-            self._live.control.signed_out(connection)
+            signed_out(connection)
             return
         for place in plan.kept_places:
             connection.forget_place(place)
@@ -325,7 +326,7 @@ class Socket:
         def tell(answer: Answer) -> None:
             self._answer(sent.ref, sent.topic, answer)
             if answer.code == "signed-out":
-                self._live.control.signed_out(connection)
+                signed_out(connection)
 
         try:
             topic = registry.resolve(sent.topic, connection.viewer.namespace)

@@ -15,9 +15,10 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError, transaction
@@ -27,10 +28,12 @@ from django.utils.http import parse_etags
 from ..conf import live_settings
 from ..core import hooks
 from ..core.connections import Sink
-from ..core.events import Position, encode_data, join_places, place_text
+from ..core.events import Event, Position, encode_data, join_places, place_text
+from ..core.feeds import Dialect
 from ..core.log import Head, get_log
 from ..core.runtime import runtime
 from ..core.subscribing import Request
+from ..core.topics import Topic
 from .frames import JSON
 from .hold import HEADER, SCOPE_KEY, Slot
 from .origins import shared_with
@@ -129,8 +132,16 @@ class Answer:
 def read_now(plan: Plan) -> Answer:
     """What there is to tell now: one question for all heads, one more for each topic that moved.
     Runs in a plain thread. Raises ``Refused`` when the store does not answer."""
+    return read_by(Reading, plan).answer
+
+
+R = TypeVar("R", bound="Reading")
+
+
+def read_by(reading: Callable[[Plan], R], plan: Plan) -> R:
+    """The same by a reading of another dialect."""
     try:
-        return _Reading(plan).answer
+        return reading(plan)
     except Exception as error:
         _report(error)
         raise Refused(503, [Refusal("unavailable")]) from error
@@ -146,8 +157,10 @@ def _report(error: Exception) -> None:
     )
 
 
-class _Reading:
+class Reading:
     """Makes the answer, topic by topic."""
+
+    dialect: Dialect = JSON
 
     def __init__(self, plan: Plan) -> None:
         self.answer = Answer()
@@ -155,12 +168,12 @@ class _Reading:
         self._known = plan.viewer.is_known
         logged = [r.topic for r in plan.requests if r.topic.history is not None]
         # Before anything else is read: what comes meanwhile is in the next answer.
-        self._heads = self._log.heads(logged) if logged else {}
+        self.heads = self._log.heads(logged) if logged else {}
         moved = sum(self._is_behind(request) for request in plan.requests) or 1
         self._limits = max(1, ANSWER_EVENTS // moved), max(1, ANSWER_BYTES // moved)
         for refusal in plan.refusals:
             message = MESSAGES[refusal.code]
-            self._tell(JSON.error(refusal.topic, refusal.code, message), repeated=True)
+            self._tell(self.dialect.error(refusal.topic, refusal.code, message), repeated=True)
             self.answer.failed |= refusal.code == "unavailable"
         for request in plan.requests:
             if request.place is None:
@@ -172,13 +185,13 @@ class _Reading:
         self.answer.places += plan.kept_places
 
     def _is_behind(self, request: Request) -> bool:
-        head, place = self._heads.get(request.topic.key), request.place
+        head, place = self.heads.get(request.topic.key), request.place
         if head is None or place is None or place.position is None:
             return False
         return place.position.epoch == head.epoch and place.position.offset < head.last
 
     def _from_log(self, request: Request) -> None:
-        head, place = self._heads[request.topic.key], request.place
+        head, place = self.heads[request.topic.key], request.place
         if place is None:
             self._begin(request, head, None)
         elif not place.genuine or place.position is None:
@@ -207,7 +220,7 @@ class _Reading:
             last = page.events[-1].offset
             for event in page.events:
                 if event.created >= request.visible_from:
-                    self._tell(JSON.event(topic, event))
+                    self._tell_event(topic, event, position.epoch)
             self.answer.news = True  # the cursor moved
             self.answer.more |= last < page.head.last
             self._stay(request, Position(position.epoch, last))
@@ -230,21 +243,24 @@ class _Reading:
                 self._fail(request)
                 return
         if reason is not None:
-            self._tell(JSON.reset(topic.name, reason, bool(snapshot)), repeated=repeated)
+            self._tell(self.dialect.reset(topic.name, reason, bool(snapshot)), repeated=repeated)
         if snapshot:
-            self._tell(JSON.snapshot(topic.name, snapshot), repeated=repeated)
+            self._tell(self.dialect.snapshot(topic.name, snapshot), repeated=repeated)
         self._stay(request, head.position if head is not None else None)
 
     def _fail(self, request: Request) -> None:
         """The client may resume where it was."""
         code = "unavailable"
-        self._tell(JSON.error(request.topic.name, code, MESSAGES[code]))
+        self._tell(self.dialect.error(request.topic.name, code, MESSAGES[code]))
         self.answer.failed = True
         if request.place is not None:
             self.answer.places.append(request.place.text)
 
     def _stay(self, request: Request, position: Position | None) -> None:
         self.answer.places.append(place_text(request.topic.key, position, known=self._known))
+
+    def _tell_event(self, topic: Topic, event: Event, epoch: str) -> None:
+        self._tell(self.dialect.event(topic, event))
 
     def _tell(self, line: bytes, *, repeated: bool = False) -> None:
         self.answer.lines.append(line)

@@ -321,11 +321,10 @@ def test_the_tick_is_heard_by_whoever_may_see_a_page() -> None:
 
 def test_it_ticks_only_while_somebody_looks(process: Serving) -> None:
     boss = User.objects.create_superuser("boss")
-    hub = process.live.hub
 
     def ticks() -> int:
         with capture_events() as captured:
-            process.do(tick(hub, "me"))
+            process.do(tick())
         return len([event for event in captured if event.type == "tick"])
 
     assert ticks() == 0

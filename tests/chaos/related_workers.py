@@ -96,16 +96,22 @@ def append(pk: int, draft: Draft) -> None:
     get_log().append(RacedTicket(pk=pk), [draft])
 
 
-def race(runs: list[tuple[str, str, str]]) -> None:
-    """For each (where the first one stops, mechanism, kind): two processes change a ticket. Print what
-    it is in the end, and what readers were told."""
+def everything(runs: list[tuple[str, str, str]], writers: int, transactions: int) -> None:
+    """The races, and a few writers. Print how all of it ended."""
+    found = {"races": race(runs), "writers": many_writers(writers, transactions)}
+    print(json.dumps(found))  # noqa: T201 - the test reads it
+
+
+def race(runs: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """For each (where the first one stops, mechanism, kind): two processes change a ticket. What it is
+    in the end, and what readers were told."""
     found = []
     for stops_at, mechanism, kind in runs:
         with silence():
             pk = Ticket.objects.create(title="raced").pk
         run_race(partial(change, mechanism=mechanism, kind=kind, pk=pk), stops_at)
         found.append(ending(pk, kind))
-    print(json.dumps(found))  # noqa: T201 - the test reads it
+    return found
 
 
 def ending(pk: int, kind: str) -> dict[str, Any]:
@@ -166,8 +172,13 @@ def written(chosen: dict[int, str], who: str, *, dies: bool, rolls_back: bool) -
 
 
 def write_with_deaths(writers: int, transactions: int) -> None:
-    """Run so many writers at once, every second of which is killed. Print how they ended, and of each
-    ticket what it is in the end and what readers were told."""
+    """The writers alone, for longer."""
+    print(json.dumps(many_writers(writers, transactions)))  # noqa: T201
+
+
+def many_writers(writers: int, transactions: int) -> dict[str, Any]:
+    """Run so many writers at once, every second of which is killed. How they ended, and of each ticket
+    what it is in the end and what readers were told."""
     with silence():
         pks = [Ticket.objects.create(title="raced").pk for _ in range(3)]
     racers = []
@@ -183,7 +194,7 @@ def write_with_deaths(writers: int, transactions: int) -> None:
         {"state": state_of(pk), "told": [json.loads(event.data) for event in events(pk)]}
         for pk in pks
     ]
-    print(json.dumps({"endings": endings, "tickets": found}))  # noqa: T201
+    return {"endings": endings, "tickets": found}
 
 
 def _status_of(work: Callable[[], None]) -> int:
@@ -197,7 +208,10 @@ def _status_of(work: Callable[[], None]) -> int:
     return 0
 
 
-ROLES: dict[str, Callable[..., None]] = {"race": race, "write_with_deaths": write_with_deaths}
+ROLES: dict[str, Callable[..., None]] = {
+    "everything": everything,
+    "write_with_deaths": write_with_deaths,
+}
 
 
 if __name__ == "__main__":

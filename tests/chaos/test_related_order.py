@@ -17,6 +17,8 @@ import pytest
 from tests.chaos.test_numbering import finish, start
 from tests.support.databases import ENGINES, Engine, ServerDatabase, server_database
 
+pytestmark = pytest.mark.timeout(120)
+
 KINDS = ["labels", "comments"]
 """Many-to-many, and objects that point here."""
 WORKERS = "tests.chaos.related_workers"
@@ -35,18 +37,27 @@ def database(
 
 
 @pytest.fixture(scope="module")
-def races(database: ServerDatabase) -> dict[Run, dict[str, Any]]:
-    """How each race ended. `committed`: the first has committed and stops, the second writes, commits
-    and tells. `begun`: the first has written and stops, the second writes and commits; then the first
-    commits and tells. SQLite has one writer, so there nobody can overtake who has written."""
+def ended(database: ServerDatabase) -> dict[str, Any]:
+    """How everything ended: the races, and a few writers some of which die. One process, because to
+    start one takes as long as all that it does."""
     has_many_writers = not database.engine.startswith("sqlite")
     points = ["committed", *(["begun"] if has_many_writers else [])]
     runs = [(at, how, kind) for at in points for how in ("changes", "as-seen") for kind in KINDS]
-    ended = json.loads(finish(start(database, "race", module=WORKERS, runs=runs)))
-    for run in ended:
+    found = json.loads(
+        finish(start(database, "everything", module=WORKERS, runs=runs, writers=4, transactions=5))
+    )
+    return {**found, "runs": runs}
+
+
+@pytest.fixture(scope="module")
+def races(ended: dict[str, Any]) -> dict[Run, dict[str, Any]]:
+    """How each race ended. `committed`: the first has committed and stops, the second writes, commits
+    and tells. `begun`: the first has written and stops, the second writes and commits; then the first
+    commits and tells. SQLite has one writer, so there nobody can overtake who has written."""
+    for run in ended["races"]:
         assert len(run["state"]) == 2
         assert run["told"], "nothing was told: this race proves nothing"
-    return dict(zip(runs, ended, strict=True))
+    return dict(zip(ended["runs"], ended["races"], strict=True))
 
 
 def is_stale(run: dict[str, Any]) -> bool:
@@ -70,15 +81,22 @@ def test_it_has_not_if_each_tells_what_its_own_transaction_has_seen(
             assert is_stale(ended), (race, ended)
 
 
-def test_many_writers_some_of_which_die_before_they_tell(database: ServerDatabase) -> None:
+def assert_told(found: dict[str, Any], last: int) -> None:
     """Every reader ends with the truth, goes forward only, and hears nothing that was rolled back."""
-    found = json.loads(
-        finish(start(database, "write_with_deaths", module=WORKERS, writers=4, transactions=8))
-    )
     assert found["endings"] == [0, -signal.SIGKILL] * 2
     written = {text for one in found["tickets"] for kind in KINDS for text in one["state"][kind]}
-    assert {"w1-7", "w3-7"} <= written, "what the dead have committed"
+    assert {f"w1-{last}", f"w3-{last}"} <= written, "what the dead have committed"
     for ticket in found["tickets"]:
         for kind in KINDS:
             run = {"state": ticket["state"][kind], "told": [one[kind] for one in ticket["told"]]}
             assert not is_stale(run), run
+
+
+def test_many_writers_some_of_which_die_before_they_tell(ended: dict[str, Any]) -> None:
+    assert_told(ended["writers"], 4)
+
+
+@pytest.mark.long
+def test_they_do_for_long(database: ServerDatabase) -> None:
+    finished = start(database, "write_with_deaths", module=WORKERS, writers=4, transactions=60)
+    assert_told(json.loads(finish(finished)), 59)

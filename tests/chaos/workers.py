@@ -25,6 +25,7 @@ import django
 django.setup()
 
 from django.db import OperationalError, connection, transaction  # noqa: E402
+from django.db.models import F  # noqa: E402
 
 from django_live.core import bus  # noqa: E402
 from django_live.core.events import Draft  # noqa: E402
@@ -32,11 +33,14 @@ from django_live.core.log import EventLog, get_log  # noqa: E402
 from django_live.core.publishing import publish  # noqa: E402
 from django_live.core.sweeping import sweep  # noqa: E402
 from django_live.core.topics import History, Topic  # noqa: E402
+from django_live.features.changes import Changes  # noqa: E402
+from django_live.features.changes import suppress as silence  # noqa: E402
 from django_live.models import PendingEvent  # noqa: E402
 from django_live.stores import numbering as numbering_module  # noqa: E402
 from django_live.stores.heads import delete_ids  # noqa: E402
 from django_live.stores.pending import take  # noqa: E402
 from tests.chaos.racing import Racer, run_race  # noqa: E402
+from tests.testapp.models import Document  # noqa: E402
 
 TOPICS = ["hot", "t1", "t2", "t3", "t4", "t5"]
 
@@ -47,6 +51,18 @@ class ChaosTopic(Topic):
     pattern = "chaos/<slug:slug>"
     history = History(events=10_000_000)
     slug: str
+
+
+class SavedDocument(Changes[Document]):
+    """Tells who has saved it last."""
+
+    model = Document
+
+    def topics(self, instance: Document) -> list[Topic]:
+        return [ChaosTopic(slug=instance.code)]
+
+    def data(self, instance: Document) -> str:
+        return str(instance.extra["who"])
 
 
 def create_tables() -> None:
@@ -271,7 +287,7 @@ def write_one_row(transactions: int, mechanism: str) -> None:
 def write_the_row(racer: Racer, mechanism: str, slug: str, row: int) -> None:
     """Write the next version of the row and publish it, in one transaction.
 
-    `outbox` does it as it should be done; `own-rows` lets each commit number only what is its
+    `outbox` does it as it should be done, `saved` by saving an object that has `Changes`; `own-rows` lets each commit number only what is its
     own; `publish-first` publishes before the row is written.
     """
     who = f"by:{os.getpid()}"
@@ -281,15 +297,28 @@ def write_the_row(racer: Racer, mechanism: str, slug: str, row: int) -> None:
         if mechanism == "publish-first":
             publish_properly(slug, who)
         racer.stop_at("begun")
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE chaos_row SET version = version + 1 WHERE id = %s", [row])
-            cursor.execute("SELECT version FROM chaos_row WHERE id = %s", [row])
-            (version,) = cursor.fetchone()
-        journal(slug, who, str(version))
+        journal(slug, who, str(save(slug, who) if mechanism == "saved" else write(row)))
         if mechanism == "own-rows":
             transaction.on_commit(lambda: append(slug, who))
         elif mechanism == "outbox":
             publish_properly(slug, who)
+
+
+def write(row: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE chaos_row SET version = version + 1 WHERE id = %s", [row])
+        cursor.execute("SELECT version FROM chaos_row WHERE id = %s", [row])
+        (version,) = cursor.fetchone()
+    return int(version)
+
+
+def save(slug: str, who: str) -> int:
+    document = Document.objects.get(pk=slug)
+    document.extra = {"who": who}
+    document.size = F("size") + 1
+    document.save()
+    document.refresh_from_db()
+    return document.size
 
 
 def race(runs: list[tuple[str, str]]) -> None:
@@ -300,6 +329,8 @@ def race(runs: list[tuple[str, str]]) -> None:
         slug, row = f"race-{number}", 2 + number
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO chaos_row VALUES (%s, 0)", [row])
+        with silence():
+            Document.objects.create(code=slug)
         run_race(partial(write_the_row, mechanism=mechanism, slug=slug, row=row), stops_at)
         found.append(_order_of(slug))
     print(json.dumps(found))  # noqa: T201
@@ -327,7 +358,7 @@ def die_after_inserting_events() -> contextlib.AbstractContextManager[None]:
 
     def execute(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
         answer = execute(sql, *args)
-        if sql.startswith("INSERT") and "storedevent" in sql:
+        if "INSERT" in sql and "storedevent" in sql:
             kill_myself()
         return answer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 from django.db import transaction
 
-from django_live.core.bundles import Bundle, bundle_key, pack
+from django_live.core.bundles import Bundle, Told, bundle_key, pack
 from django_live.core.events import Draft, Event, encode_data
 from django_live.core.log import EventLog, get_log
 from django_live.core.outbox import Entry, Numbered, Outbox, get_outbox
@@ -356,7 +356,9 @@ def test_a_commit_with_very_many_topics_is_numbered_in_parts(
 def bundled(outbox: Outbox, *told: tuple[Topic, str]) -> list[int]:
     """What a caller does whose process ends right after it has committed very many events."""
     with transaction.atomic(USING):
-        bundles = [one for one, _ in pack((None, topic, "said", text) for topic, text in told)]
+        texts = [text for _, text in told]
+        columns = Told(texts, [[topic] for topic, _ in told], [texts])
+        bundles = [one for one, _ in pack(columns, "said")]
         return outbox.add_bundles(bundles, USING)
 
 

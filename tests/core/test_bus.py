@@ -6,15 +6,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from django_live.core import bus as bus_module
 from django_live.core.bus import Bus, envelopes, group_name, layer_in_force, read_envelope, send
-from django_live.core.envelopes import MAX_MESSAGE_BYTES
+from django_live.core.envelopes import (
+    MAX_MESSAGE_BYTES,
+    PARCEL_FROM,
+    parcels,
+    size_of,
+    unpacked,
+)
 from django_live.core.events import Event
 from tests.core.fakes import until
 
@@ -152,6 +160,84 @@ def test_group_names_are_what_every_layer_takes() -> None:
     assert InMemoryChannelLayer().require_valid_group_name(group_name(KEY))
 
 
+class CutOnce(FakeLayer):
+    """Its connection was cut while it was idle."""
+
+    async def group_send(self, group: str, message: Any) -> None:
+        if not self.calls:
+            self._call("group_send", group)
+            raise ConnectionError("closed by server")
+        await super().group_send(group, message)
+
+
+@pytest.mark.asyncio
+async def test_what_a_log_has_is_sent_once_more_where_the_layer_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = CutOnce()
+    monkeypatch.setattr(bus_module, "layer_in_force", lambda: cut)
+    await send([message(7)])
+    assert cut.calls == [("group_send", group_name(KEY))] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_parcel_is_sent_once_more_where_a_log_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for last, calls in ((PARCEL_FROM, 2), (0, 1)):
+        cut = CutOnce()
+        monkeypatch.setattr(bus_module, "layer_in_force", lambda cut=cut: cut)
+        many = [message(n, f"{n:032}") for n in [*range(1, PARCEL_FROM), last]]
+        with pytest.raises(ConnectionError) if calls == 1 else nullcontext():
+            await send(many)
+        assert cut.calls == [("group_send", bus_module.PARCELS)] * calls
+
+
+@pytest.mark.asyncio
+async def test_what_no_log_has_is_not_for_its_readers_could_have_it_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = CutOnce()
+    monkeypatch.setattr(bus_module, "layer_in_force", lambda: cut)
+    with pytest.raises(ConnectionError):
+        await send([message(0)])
+    assert len(cut.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "runs"),
+    [(RedisPubSubChannelLayer, False), (RedisChannelLayer, False), (FakeLayer, True)],
+)
+def test_only_layers_that_are_known_to_rest_do_without_a_running_loop(
+    layer: Callable[[], Any], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "layer_in_force", layer)
+    assert bus_module.needs_running_loop() is runs
+
+
+def test_few_messages_go_to_their_topics_and_many_small_ones_in_parcels() -> None:
+    many = [message(n, f"{n:032}") for n in range(1, PARCEL_FROM + 1)]
+    (parcel,) = parcels(many)
+    assert list(unpacked(parcel, {one["key"] for one in many})) == many
+    assert list(unpacked(parcel, {f"{3:032}"})) == [many[2]]
+    assert list(unpacked(many[0], ())) == [many[0]], "what came by its topic's group is heard"
+    assert parcels(many[1:]) == []
+
+
+def test_parcels_are_bounded_and_large_messages_are_in_none() -> None:
+    def sized(size: int, count: int) -> list[Any]:
+        event = Event("said", "x" * size, 1)
+        return [one for n in range(count) for one in envelopes(f"{n:032}", "e", [event])]
+
+    many = sized(1000, 600)
+    packed = parcels(many)
+    assert [one for parcel in packed for one in parcel["messages"]] == many, "in their order"
+    sizes = [sum(map(size_of, parcel["messages"])) for parcel in packed]
+    assert len(sizes) == 3
+    assert max(sizes) <= MAX_MESSAGE_BYTES
+    assert parcels(sized(1025, 600)) == []
+
+
 # -- without a layer -------------------------------------------------------------------------------
 
 
@@ -252,8 +338,8 @@ async def test_a_process_has_one_channel_and_a_group_per_topic(layer: FakeLayer)
         await ear.bus.join(f"{1:032}")
         assert [name for name, _ in layer.calls].count("new_channel") == 1
         groups = [group for name, group in layer.calls if name == "group_add"]
-        assert len([group for group in groups if "probe" not in group]) == 20
-        assert len(groups) == 21
+        assert len([group for group in groups if group.startswith("live.0")]) == 20
+        assert len(groups) == 22, "its probe's, and the one that every process hears"
         await send([message(1, f"{3:032}")])
         await until(lambda: ear.heard)
         assert [name for name, _ in layer.calls].count("group_send") == 1
@@ -305,6 +391,42 @@ async def test_a_topic_that_is_joined_while_another_is_left_stays(layer: FakeLay
         assert len(ear.bus._joined) == 1
         ear.bus.leave(*ear.bus._joined)  # and the bus still works
         await until(lambda: not ear.bus._joined)
+
+
+@pytest.mark.asyncio
+async def test_many_topics_at_once_are_few_messages_of_which_each_hears_its_own(
+    layer: FakeLayer,
+) -> None:
+    many = [message(n, f"{n:032}") for n in range(1, 10 * PARCEL_FROM)]
+    async with listening() as ear:
+        for n in (3, 200):
+            await ear.bus.join(f"{n:032}")
+        await send(many)
+        await until(lambda: len(ear.heard) == 2)
+        assert [name for name, _ in layer.calls].count("group_send") == 1
+        assert ear.heard == [many[2], many[199]]
+        layer.fail()  # and comes back without a memory of who listens to what
+        await until(lambda: ear.bus._down_since is not None)
+        layer.restart()
+        await until(lambda: ear.bus._down_since is None)
+        await send(many)
+        await until(lambda: len(ear.heard) == 4)
+
+
+@pytest.mark.asyncio
+async def test_a_parcel_that_cannot_be_read_is_logged_and_the_next_is_heard(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        broken: list[Any] = [None, [{}], ["text"]]
+        for messages in broken:
+            await layer.group_send(
+                bus_module.PARCELS, {"type": "live.parcel", "v": 1, "messages": messages}
+            )
+        await send([message()])
+        await until(lambda: ear.heard)
+    assert caplog.text.count("could not be handled") == 3
 
 
 @pytest.mark.asyncio

@@ -6,14 +6,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from django_live.core.control import FEW, Control, ControlTopic
+from django_live.core.control import Control, ControlTopic
 from django_live.core.events import Draft
+from django_live.core.rechecking import FEW
 from django_live.core.topics import History, Topic, Viewer, registry
 from tests.core.fakes import (
     FakeSink,
@@ -339,13 +343,71 @@ def test_nobody_waits_for_a_large_group(process: Process, join: Any, stepped: St
         join(ONE, pk=pk)
     group = process.spawn(process.control.check(list(process.hub.connections.values())))
     assert settled(stepped, gate) == 4
-    sink = join(TWO, pk=500)
-    ALLOWED[TWO.name] = False
-    process.spawn(process.control.check([sink.connection]))
-    wait_for(stepped, lambda: sink.ended)
+    # Both somebody else, and one of the group whose turn has not come.
+    for sink in (join(TWO, pk=500), join(TWO, pk=99)):
+        ALLOWED[TWO.name] = False
+        process.spawn(process.control.check([sink.connection], TWO.key))
+        wait_for(stepped, partial(getattr, sink, "ended"))
     assert len(gate.waiting) == 4, "the group is still being asked"
     gate.open.set()
     wait_for(stepped, group.done)
+
+
+@pytest.mark.parametrize("people", [FEW + 1, 300])
+def test_who_waits_already_is_not_asked_a_second_time(
+    process: Process, join: Any, stepped: SteppedLoop, people: int
+) -> None:
+    """A group loses one permission and gets another: that is told twice."""
+    gate = ALLOWED[ONE.name] = Gate()
+    for pk in range(people):
+        join(ONE, TWO, pk=pk)
+    everybody = list(process.hub.connections.values())
+    first = process.spawn(process.control.check(everybody))
+    assert settled(stepped, gate) == 4
+    begun = len({user for _, user in Guarded.asked})
+    others = [process.spawn(process.control.check(everybody)) for _ in range(3)]
+    by_topic = process.spawn(process.control.check(everybody, TWO.key))
+    assert settled(stepped, gate) == 4
+    gate.open.set()
+    wait_for(stepped, lambda: all(task.done() for task in [first, by_topic, *others]))
+    asked = Counter(Guarded.asked)
+    twice = {user for (_, user), times in asked.items() if times == 2}
+    assert len(twice) == begun, "they had been asked before it was told again"
+    assert len(asked) == 2 * people
+    assert max(asked.values()) == 2
+
+
+def test_who_is_revoked_does_not_wait_for_the_next_one_of_a_group(
+    process: Process, join: Any, stepped: SteppedLoop
+) -> None:
+    """A thread asks about several people in one go, and one of them takes long."""
+    go_on = threading.Event()
+
+    def may(viewer: Viewer) -> bool:
+        if viewer.user_id == "1":
+            go_on.wait(10)
+        return False
+
+    ALLOWED[ONE.name] = may
+    sinks = [join(ONE, pk=pk) for pk in range(FEW + 1)]
+    group = process.spawn(process.control.check(list(process.hub.connections.values())))
+    wait_for(stepped, lambda: sinks[0].ended)
+    assert not sinks[1].ended
+    go_on.set()
+    wait_for(stepped, group.done)
+    assert all(sink.ended for sink in sinks)
+
+
+def test_a_coroutine_behind_a_plain_function_is_no_yes(
+    process: Process, join: Any, stepped: SteppedLoop
+) -> None:
+    async def later(viewer: Viewer) -> bool:
+        return viewer.user_id == "1"
+
+    ALLOWED[ONE.name] = lambda viewer: later(viewer)
+    stays, goes = join(ONE, pk=1), join(ONE, pk=2)
+    check(process, stepped)
+    assert [stays.ended, goes.ended] == [False, True]
 
 
 def test_control_starts_with_nothing_to_catch_up_on(process: Process) -> None:

@@ -14,6 +14,7 @@ from django.test import override_settings
 
 from django_live.core import runtime as runtime_module
 from django_live.core import sweeping
+from django_live.core.chores import Chore
 from django_live.core.runtime import Runtime, running_runtime, runtime
 from django_live.core.subscribing import Request
 from django_live.core.topics import History, Topic, Viewer, registry
@@ -144,7 +145,7 @@ async def test_a_fault_that_repeats_is_told_once_and_so_is_its_end(
         elif not works:
             raise LookupError("no")
 
-    live.spawn(live.every(0.001, "water the plants", work))
+    live.take_up(Chore("water the plants", 0.001, work))
     async with asyncio.timeout(10):
         await done.wait()
     messages = [record.getMessage() for record in caplog.records]
@@ -195,7 +196,8 @@ async def test_one_subscription_that_ends_is_told_too(live: Runtime) -> None:
     sink = await open_on(live, Hooked(how="plain"), Plain())
     await until(lambda: HOOKS)
     assert sink.connection is not None
-    live.control._revoked(sink.connection.subscriptions[Hooked(how="plain").key])
+    ended = sink.connection.subscriptions[Hooked(how="plain").key]
+    live.subscribing.end(ended, "revoked", "You may no longer see this topic.")
     await until(lambda: len(HOOKS) == 2)
     live.hub.drop(sink.connection)
     await asyncio.sleep(0.01)

@@ -30,10 +30,12 @@ from tests.support.servers import Server, free_port
 
 pytestmark = pytest.mark.timeout(120)
 
-PAGES = [page for page in pages() if page.name != "README.md"]
+# The README and the tutorial are followed as a whole: test_five_minutes.py, test_tutorial.py.
+PAGES = [p for p in pages() if p.name != "README.md" and p.parent.name != "tutorial"]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"python", "html+django", "sh", "text", "nginx", "js", "css", "{toctree}", "diff"}
 LANGUAGES |= {"ini", "yaml", "json"}  # see test_deploy_guide.py
+LANGUAGES |= {"{eval-rst}"}  # of the API, see test_pages.py
 START = """
 import django
 django.setup()
@@ -205,12 +207,19 @@ def test_templates_render(project: Path) -> None:
         from django.test import RequestFactory
         from orders.live import OrderTopic
         from django.core.paginator import Paginator
+        from django_live.features.feeds import Feed
+        feed = type("Orders", (Feed,), {{
+            "pattern": "feeds/orders", "model": Order, "items": lambda self, viewer: Order.objects.all()
+        }})()
         page = Paginator(Order.objects.order_by("pk"), 20).get_page(1)
         context = {{"topic": OrderTopic(pk=42), "order": Order.objects.get(pk=42)}}
+        context |= {{"feed": feed}}
         context |= {{"page_obj": page, "paginator": page.paginator}}
         for number, name in enumerate({[str(block) for block in templates]!r}):
             print(name)  # with a failure, the last one is the culprit
-            html = render_to_string(f"block{{number}}.html", context, RequestFactory().get("/orders/42/"))
+            request = RequestFactory().get("/orders/42/")
+            request.user = User.objects.get(pk=7)
+            html = render_to_string(f"block{{number}}.html", context, request)
             assert 'data-cursor="' in html and "django_live/live.js" in html, html
     """
     (project / "page.py").write_text(textwrap.dedent(script))

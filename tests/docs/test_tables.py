@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from django.core.management import BaseCommand, load_command_class
 
 from django_live import History, Topic, models, publish, testing
@@ -81,7 +83,8 @@ def test_checks() -> None:
     rows = table(REFERENCE / "checks.md", "System checks")
     documented = {code(row[0])[0] for row in rows}
     assert len(documented) == len(rows), "a number belongs to one check"
-    sources = "".join(path.read_text() for path in (PACKAGE / "checks").glob("*.py"))
+    places = [*(PACKAGE / "checks").glob("*.py"), *(PACKAGE / "integrations").rglob("*.py")]
+    sources = "".join(path.read_text() for path in places)
     used = set(re.findall(r'id="(django_live\.\w+)"', sources))
     assert documented == used
 
@@ -312,3 +315,49 @@ def test_permissions_of_the_admin() -> None:
         for codename, _ in model._meta.permissions
     }
     assert documented == own | {"view_storedevent"}
+
+
+@pytest.mark.parametrize(
+    ("name", "headings", "check"),
+    [
+        ("settings.md", ["Settings"], test_settings),
+        ("checks.md", ["System checks"], test_checks),
+        ("metrics.md", ["For Prometheus", "Lines in the log"], test_metrics_and_lines_of_the_log),
+        (
+            "commands.md",
+            ["Commands", "Options of `live_topics`", "Options of the others"],
+            test_commands_and_their_options,
+        ),
+        (
+            "testing.md",
+            ["Fixtures for pytest", "`faulty_layer(…)` and `faulty_store(…)`"],
+            test_the_test_kit,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_row_that_is_missing_is_noticed(
+    name: str, headings: list[str], check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the tests above."""
+    page = REFERENCE / name
+    whole, read = page.read_text(), Path.read_text
+    firsts = [row[0] for heading in headings for row in table(page, heading)]
+    assert firsts
+    for first in firsts:
+        (line,) = re.findall(rf"^\| {re.escape(first)} \|.*\n", whole, re.MULTILINE)[:1]
+        without = whole.replace(line, "", 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Path,
+                "read_text",
+                lambda self, *args, text=without: text if self == page else read(self, *args),
+            )
+            with pytest.raises(AssertionError):
+                check()
+
+
+def test_a_helper_that_is_not_described_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "__all__", [*testing.__all__, "new_helper"])
+    with pytest.raises(AssertionError, match="new_helper"):
+        test_the_test_kit()

@@ -33,7 +33,7 @@ from django.db import Error as DatabaseError  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 
 from django_live import publish  # noqa: E402
-from django_live.core import bus  # noqa: E402
+from django_live.core import bus, envelopes  # noqa: E402
 from django_live.core.log import get_log  # noqa: E402
 from django_live.exceptions import StoreError  # noqa: E402
 
@@ -200,12 +200,12 @@ def die(publisher: Publisher, why: str) -> None:
 
 def die_before_sending(publisher: Publisher) -> None:
     """Make the process end, now and then, between the log and the layer."""
-    envelopes: Callable[..., Any] = bus.envelopes
+    made: Callable[..., Any] = bus.envelopes
 
     def sometimes(*args: Any) -> Any:
         if random.random() < publisher.dies / 2:
             die(publisher, "before sending")
-        return envelopes(*args)
+        return made(*args)
 
     bus.envelopes = sometimes  # type: ignore[assignment]
 
@@ -236,6 +236,8 @@ def main(folder: str, slots: int, topics: list[str], frozen: Sequence[int] = ())
                         from tests.faults import older_release
 
                         older_release.install()
+                    elif slot % 2:  # a transaction's topics in one message for every process
+                        envelopes.PARCEL_FROM = 2
                     live(Path(folder), slot, lives[slot], topics)
                     os._exit(0)
                 running[pid] = slot

@@ -428,7 +428,7 @@ def test_the_sweep_tells_what_a_process_left_that_died_after_its_commit(
         topics=lambda self, ticket: [f"open/ticket-{ticket.pk}"],
     ):
         with monkeypatch.context() as dying:
-            dying.setattr(deferred, "present_now", lambda using, keys: None)
+            dying.setattr(deferred, "present_now", lambda using, keys, named: None)
             ticket = Ticket.objects.create(title="leak")
         assert heard(f"open/ticket-{ticket.pk}") == []
         swept()

@@ -20,7 +20,8 @@ from django.test.utils import CaptureQueriesContext
 from django_live.core import commits, sweeping
 from django_live.features import changes
 from django_live.features.bulk import LiveManager, LiveQuerySet
-from django_live.features.changes import Changes, suppress
+from django_live.features.changes import suppress
+from django_live.features.hearing import listening
 from django_live.models import PendingEvent
 from tests.features.test_changes import undone
 from tests.support.databases import ServerDatabase
@@ -343,7 +344,7 @@ def test_silence_ends_with_a_fault(five: list[Order], ann: User, heard: Heard) -
 
 def test_a_manager_of_a_models_own() -> None:
     assert isinstance(LiveManager().get_queryset(), LiveQuerySet)
-    assert Changes.listening(Order)
+    assert listening(Order)
     assert changes.BATCH == 500
 
 

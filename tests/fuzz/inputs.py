@@ -81,6 +81,7 @@ def query(names: Sequence[str], places: Sequence[str], rng: random.Random) -> by
         "topic": lambda: rng.choice(TOPICS).encode(),
         "cursor": lambda: cursor(places, rng),
         "lastEventId": lambda: cursor(places, rng),
+        "known": lambda: cursor(places, rng),
         "wait": lambda: rng.choice([b"0", b"0.01", b"-1", b"nan", b"inf", b"1e400", b"x"]),
         "ticket": lambda: mutated(b"aBcDeFgHiJkLmNoPqRsTuv:1tE5xq:cUrVyQ0aVbH8", rng),
     }

@@ -157,6 +157,80 @@ def test_events_beyond_the_history_are_removed() -> None:
     assert run("live_trim") == "0 events removed, 0 rows of the shared state purged\n"
 
 
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def at_a_terminal(*command: str, **options: Any) -> str:
+    out = Terminal()
+    call_command(*command, stdout=out, **options)
+    return out.getvalue()
+
+
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What bars are told: their titles and totals, and then how much is done."""
+    pytest.importorskip("rich")
+    from rich.progress import Progress
+
+    told: list[Any] = []
+    add, update = Progress.add_task, Progress.update
+
+    def added(self: Any, title: str, total: Any = None, **kwargs: Any) -> Any:
+        told.append((title, total))
+        return add(self, title, total=total, **kwargs)
+
+    def updated(self: Any, task: Any, *, completed: Any = None, **kwargs: Any) -> None:
+        told.append(completed)
+        update(self, task, completed=completed, **kwargs)
+
+    monkeypatch.setattr(Progress, "add_task", added)
+    monkeypatch.setattr(Progress, "update", updated)
+    return told
+
+
+def test_at_a_terminal_a_bar_tells_how_far_a_sweep_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = bars(monkeypatch)
+    for name in ("open/a", "open/b", "open/a"):
+        leave_behind(name)
+    assert at_a_terminal("live_sweep").endswith("default: 3 events sent\n")
+    assert told[0] == ("Sending from default", 3)
+    assert told[1:] == sorted(told[1:])
+    assert told[-1] == 3
+
+
+def test_a_bar_tells_how_far_a_trim_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = bars(monkeypatch)
+    for name in ("small/a", "small/b"):
+        get_log().append(as_topic(name), [Draft("said", str(n)) for n in range(600)])
+    out = at_a_terminal("live_trim")
+    removed = int(out.splitlines()[-1].rpartition("\r")[2].split("K")[-1].split()[0])
+    assert told[0] == ("Removing events", None)
+    assert len(told) > 2, "more than once"
+    assert told[-1] == removed
+
+
+def test_a_bar_tells_how_far_forgetting_is(
+    monkeypatch: pytest.MonkeyPatch, django_user_model: Any
+) -> None:
+    told = bars(monkeypatch)
+    user = django_user_model.objects.create_user("ada")
+    for name in ("open/a", "open/b"):
+        get_log().append(as_topic(name), [Draft("said", "1")])
+    monkeypatch.setattr(type(as_topic("open/a")), "is_asked_to_forget", lambda self: True)
+    at_a_terminal("live_forget", user=str(user.pk), dry_run=True)
+    assert told == [("Looking through topics", None), 1, 2]
+
+
+@pytest.mark.parametrize("command", ["live_sweep", "live_trim"])
+def test_programs_and_files_get_no_bar(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = bars(monkeypatch)
+    leave_behind("open/a")
+    assert "\x1b" not in run(command)
+    assert json.loads(at_a_terminal(command, format="json"))
+    assert told == []
+
+
 def test_what_expired_in_the_shared_state_is_purged(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = get_state(), clock.now()
     state.set("presence", {"ada": "1"}, ttl=1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -10,6 +14,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
+import django_live
 from django_live.notifications import declare_kind, notify, unread_count
 from django_live.notifications.kinds import preferences_of
 from django_live.notifications.models import Notification
@@ -73,6 +78,14 @@ def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: 
     assert unread_count(ann) == 0
     answer = browser.post("/notifications/read/", {}, headers={"Accept": "application/json"})
     assert answer.json() == {"unread": 0}
+
+
+def test_how_long_it_is_ago(ann: User, browser: Client) -> None:
+    notify(ann, "one")
+    assert "just now" in browser.get("/notifications/").text
+    hour_ago = timezone.now() - timedelta(hours=1)
+    Notification.objects.update(created=hour_ago)
+    assert "1\xa0hour ago" in browser.get("/notifications/").text
 
 
 def test_a_form_from_elsewhere_is_refused(ann: User) -> None:
@@ -183,3 +196,18 @@ def test_the_admin_shows_them(ann: User, admin_client: Client) -> None:
     )
     assert admin_client.get("/admin/live_notifications/notificationpreference/").status_code == 200
     assert admin_client.get("/admin/live_notifications/notification/add/").status_code == 403
+
+
+def test_every_text_is_there_in_german() -> None:
+    """What ``makemessages`` would find of notifications and presence has a translation."""
+    package = Path(django_live.__file__).parent
+    catalogue = (package / "locale/de/LC_MESSAGES/django.po").read_text()
+    templates = package / "templates/django_live"
+    pages = [*templates.glob("notifications/*"), *templates.glob("*presence*")]
+    found: set[str] = set()
+    for path in pages:
+        found |= set(re.findall(r'{% (?:translate|trans) "([^"]+)"', path.read_text()))
+    for path in (package / "notifications").rglob("*.py"):
+        found |= set(re.findall(r'\b(?:_|gettext|gettext_lazy)\(\s*"([^"]+)"', path.read_text()))
+    assert len(found) > 30
+    assert {text for text in found if f'msgid "{text}"\nmsgstr "' not in catalogue} == set()

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
 
+from django_live.features.bulk import LiveQuerySet
 from django_live.features.changes import suppress
 from django_live.notifications import changed, created, deleted, mark_read
 from django_live.notifications.models import Notification
@@ -33,6 +34,11 @@ RULE: dict[str, Any] = {"model": Order, "recipients": customer_of, "message": me
 
 def told() -> list[str]:
     return list(Notification.objects.order_by("pk").values_list("title", flat=True))
+
+
+def orders() -> LiveQuerySet[Order]:
+    """What a site's `Order.objects` would be with ``LiveManager``."""
+    return LiveQuerySet(Order)
 
 
 @pytest.fixture
@@ -128,6 +134,74 @@ class TestTransactions:
                 save(order, "paid")
             save(order, "packed")
         assert told() == [f"{order.pk} is packed"]
+
+
+class TestWritesOfMany:
+    """Through ``LiveManager``; Django sends no signals for them."""
+
+    def test_each_of_many_new_ones_is_told(self, ann: User) -> None:
+        with ruled(**RULE, when=created):
+            made = orders().bulk_create([Order(customer=ann, status=f"s{n}") for n in range(3)])
+        assert told() == [f"{one.pk} is s{n}" for n, one in enumerate(made)]
+
+    def test_very_many_new_ones_too(self, ann: User) -> None:
+        with ruled(**RULE, when=Q(total__gte=198)):
+            orders().bulk_create([Order(customer=ann, status="x", total=n) for n in range(200)])
+        assert len(told()) == 2
+
+    def test_an_update_tells_those_that_changed(self, order: Order, ann: User) -> None:
+        paid = Order.objects.create(customer=ann, status="paid")
+        with ruled(**RULE, when=changed("status", to="paid")):
+            orders().filter(pk__in=[order.pk, paid.pk]).update(status="paid")
+            order.refresh_from_db()
+            order.status = "new"
+            orders().bulk_update([order], ["status"])
+            order.status = "paid"
+            orders().bulk_update([order], ["status"])
+        assert told() == [f"{order.pk} is paid"] * 2
+
+    def test_what_counts_is_the_transaction_here_too(self, order: Order) -> None:
+        with ruled(**RULE, when=changed("status", to="paid")):
+            with transaction.atomic():
+                orders().update(status="paid")
+                orders().update(status="new")
+            with nothing_but(ZeroDivisionError), transaction.atomic():
+                orders().update(status="paid")
+                raise ZeroDivisionError
+            with transaction.atomic():
+                with nothing_but(ZeroDivisionError), transaction.atomic():
+                    orders().update(status="paid")
+                    raise ZeroDivisionError
+                orders().update(status="packed")
+        assert told() == []
+
+    def test_a_deletion_is_told_once(self, order: Order) -> None:
+        with ruled(**RULE, when=deleted):
+            orders().delete()
+        assert told() == [f"{order.pk} is new"]
+
+    def test_a_silent_rule_is_silent_and_another_is_not(self, order: Order) -> None:
+        with (
+            ruled("Silent", **RULE, when=changed("status")) as rule,
+            ruled("Loud", **RULE, when=changed("status")),
+            suppress(type(rule)),
+        ):
+            orders().update(status="paid")
+        assert told() == [f"{order.pk} is paid"]
+
+    def test_one_that_fails_costs_neither_the_statement_nor_the_others(
+        self, order: Order, ann: User, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def recipients(self: Any, order: Order) -> User:
+            if order.total:
+                raise KeyError("the rule's own fault")
+            return order.customer
+
+        Order.objects.create(customer=ann, total=1)
+        with ruled("Broken", **{**RULE, "recipients": recipients}, when=changed("status")):
+            assert orders().update(status="paid") == 2
+        assert told() == [f"{order.pk} is paid"]
+        assert "Broken" in caplog.text
 
 
 class TestFaults:

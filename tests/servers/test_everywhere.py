@@ -361,14 +361,14 @@ def test_a_celery_worker(pool: str, store: str, site_with: SiteWith, tmp_path: P
 EXITS = """
     import atexit, threading, time
     from django_live import publish
-    from django_live.core.background import background
+    from django_live.core.spare_loop import spare_loop
     if {flushes} is False:
-        atexit.unregister(background.flush)
+        atexit.unregister(spare_loop.flush)
     thread = threading.Thread(
         target=publish, args=("ephemeral/exit", "counted", {{"n": "last"}}), daemon=True
     )
     thread.start()
-    while not background._own.unfinished:
+    while not spare_loop._own.turn.locked():
         time.sleep(0.001)
 """
 """The layer takes its time, and the main thread has nothing more to do."""

@@ -1,5 +1,6 @@
 """What an event costs on the channel layer: one message for each interested process, however many
-subscribers it has. Redis says how many processes hear the topic."""
+subscribers it has; and events of very many topics one message for all of them. Redis says how many
+processes hear the topic."""
 
 from __future__ import annotations
 
@@ -8,17 +9,18 @@ from typing import Any
 
 from redis import Redis
 
-from django_live.core.bus import group_name
+from django_live.core.bus import PARCELS, group_name
 from tests.conftest import NewDatabase, StartServer
 from tests.servers.test_streams import open_stream
 from tests.support.redis import RedisServer
 from tests.testapp.live import OpenTopic
 
-PROCESSES, SUBSCRIBERS, EVENTS = 2, 50, 20
+PROCESSES, SUBSCRIBERS, EVENTS, TOPICS = 2, 50, 20, 150
 PUBLISH_ALL = f"""
-from django_live import publish
+from django_live import publish, publish_many
 for n in range({EVENTS}):
     publish("open/counted", "counted", n)
+publish_many([("open/counted", "counted", "last"), *((f"open/t{{n}}", "said") for n in range({TOPICS}))])
 """
 
 
@@ -33,7 +35,7 @@ def messages(spy: Any) -> int:
     """What this subscriber has got; nothing comes for a second."""
     count = 0
     while message := spy.get_message(timeout=1):
-        count += message["type"] == "message"
+        count += message["type"] in ("message", "pmessage")
     return count
 
 
@@ -61,9 +63,11 @@ def test_an_event_is_one_message_for_each_interested_process(
         assert list(channels.values()) == [PROCESSES]
         spy = stack.enter_context(redis.pubsub())  # probes and the like have channels of their own
         spy.subscribe(*channels)
+        parcels = stack.enter_context(redis.pubsub())
+        parcels.psubscribe(f"*{PARCELS}*")
         type(database)(database.engine, database.name, env).python(PUBLISH_ALL)
         for reader in readers:
-            assert [reader.next_event(timeout=20).json() for _ in range(EVENTS)] == list(
-                range(EVENTS)
-            )
+            heard = [reader.next_event(timeout=20).json() for _ in range(EVENTS + 1)]
+            assert heard == [*range(EVENTS), "last"]
         assert messages(spy) == EVENTS
+        assert messages(parcels) == 1

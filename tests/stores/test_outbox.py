@@ -24,6 +24,7 @@ from django_live.stores.memory import MemoryLog
 from django_live.stores.outbox import DatabaseOutbox
 from tests.stores.aliases import WITH_SERVERS
 from tests.support.requirements import require
+from tests.support.statements import statements_of
 
 if TYPE_CHECKING:
     from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
@@ -53,11 +54,6 @@ def kept(topic: Topic) -> list[str]:
 # -- how many statements ---------------------------------------------------------------------------
 
 
-def _statements(captured: CaptureQueriesContext) -> list[str]:
-    ignored = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
-    return [q["sql"] for q in captured.captured_queries if not q["sql"].startswith(ignored)]
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("count", [1, 2, 300])
 @pytest.mark.parametrize("known", [True, False], ids=["known topics", "new topics"])
@@ -72,22 +68,21 @@ def test_statements_of_a_publish(
         list(outbox.number(rooms, USING, also=[entry(room) for room in rooms]))
     with CaptureQueriesContext(connection) as inside:
         commit(outbox, *(entry(room) for room in rooms))
-    assert len(_statements(inside)) == 1
+    assert len(statements_of(inside)) == 1
     with CaptureQueriesContext(connection) as after:
         numbered = list(outbox.number(rooms, USING))
     assert len(numbered) == count
-    # MariaDB cannot return what it deletes, nor make and lock heads at once.
-    assert len(_statements(after)) <= (4 if connection.vendor != "mysql" else 5 if known else 9)
+    assert len(statements_of(after)) <= 4, statements_of(after)
     with CaptureQueriesContext(connection) as alone:
         list(outbox.number(rooms, USING, also=[entry(room) for room in rooms]))
-    assert len(_statements(alone)) <= 4
+    assert len(statements_of(alone)) <= 4
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_callers_transaction_never_touches_a_head(outbox: DatabaseOutbox, room: Topic) -> None:
     with CaptureQueriesContext(connections[USING]) as captured:
         commit(outbox, entry(room))
-    assert not [sql for sql in _statements(captured) if Head._meta.db_table in sql]
+    assert not [sql for sql in statements_of(captured) if Head._meta.db_table in sql]
 
 
 @pytest.mark.django_db(transaction=True)

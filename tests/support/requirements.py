@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support import chromium, mariadb_url, postgres_cluster, postgres_url
+from tests.support import chromium, mariadb_url, postgres_cluster, postgres_url, pushpin
 
 REQUIRE = "LIVE_REQUIRE"
 EVERYTHING = "all"
@@ -132,6 +132,11 @@ REQUIREMENTS = {
         "the program nginx",
         "install the package `nginx`; it need not run",
         lambda: nginx_program() is not None,
+    ),
+    "pushpin": Requirement(
+        "the programs pushpin and zurl",
+        "install the package `pushpin`; it need not run",
+        pushpin.is_there,
     ),
     "npm": Requirement(
         "npm",

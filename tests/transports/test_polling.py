@@ -581,7 +581,7 @@ async def test_a_revoked_topic_ends_the_wait(site: Site) -> None:
         await held(poll)
         (connection,) = runtime().hub.connections.values()
         subscription = connection.subscriptions[as_topic("open/a").key]
-        runtime().control._revoked(subscription)
+        runtime().subscribing.end(subscription, "revoked", "No more.")
         await tell("open/a", "said", "secret")
         await poll.answered()
     ((event, data),) = poll.heard

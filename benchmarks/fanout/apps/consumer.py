@@ -37,7 +37,7 @@ sockets = URLRouter([re_path("", Ticks.as_asgi())])
 inner = ProtocolTypeRouter({"http": django, "websocket": AuthMiddlewareStack(sockets)})
 
 
-async def publish(data: dict[str, Any]) -> None:
+async def publish(data: dict[str, Any], _number: int) -> None:
     await get_channel_layer().group_send("ticks", {"type": "tick", "data": data})
 
 

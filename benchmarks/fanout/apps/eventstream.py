@@ -15,5 +15,6 @@ from django_eventstream import send_event
 from benchmarks.fanout.apps.publishing import with_publisher
 
 application = with_publisher(
-    inner, sync_to_async(lambda data: send_event("ticks", "tick", data), thread_sensitive=False)
+    inner,
+    sync_to_async(lambda data, _number: send_event("ticks", "tick", data), thread_sensitive=False),
 )

@@ -22,4 +22,4 @@ class Ticks(Topic):
         return bool(viewer.user.is_authenticated)
 
 
-application = with_publisher(inner, lambda data: apublish(Ticks(pk=0), "tick", data))
+application = with_publisher(inner, lambda data, number: apublish(Ticks(pk=number), "tick", data))

@@ -3,6 +3,8 @@
 BENCH_DATABASE   the SQLite file
 BENCH_LAYER      a channel layer's dotted path; unset: none is configured
 BENCH_REDIS      the Redis of that layer
+BENCH_STORE      django_live's store; unset: the database
+BENCH_LIMIT      connections of a process; unset: the default
 BENCH_APP        the package under test: django_live, django_eventstream, channels
 """
 
@@ -57,6 +59,11 @@ DATABASES = {
         },
     }
 }
+DJANGO_LIVE = {}
+if store := os.environ.get("BENCH_STORE"):
+    DJANGO_LIVE = {"STORE": store, "REDIS_URL": os.environ.get("BENCH_REDIS")}
+if "BENCH_LIMIT" in os.environ:
+    DJANGO_LIVE["MAX_CONNECTIONS"] = int(os.environ["BENCH_LIMIT"])
 if layer := os.environ.get("BENCH_LAYER"):
     redis = os.environ.get("BENCH_REDIS")
     CHANNEL_LAYERS = {

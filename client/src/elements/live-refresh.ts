@@ -35,6 +35,7 @@ export function liveRefresh(live: Live, refresher: Refresher): CustomElementCons
 export function partMembership(live: Live, refresher: Refresher, part: HTMLElement): Membership {
   const mark = (): void => refresher.mark(part);
   const tell = relay(part, "live:error");
+  part.addEventListener("live:refresh", mark);
   const error = (data: unknown, event: LiveEvent): void => {
     tell(data, event);
     // What the viewer may not hear of any more, they may not see any more either: the page knows.

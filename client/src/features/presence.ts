@@ -57,6 +57,7 @@ function livePresence(live: Live): CustomElementConstructor {
     private isBegun = false;
     private isDue = false;
     private announced = 0;
+    private isResting = false;
     private state: State = "active";
 
     connectedCallback(): void {
@@ -115,18 +116,23 @@ function livePresence(live: Live): CustomElementConstructor {
       this.dispatchEvent(new CustomEvent("live:presence", { detail, bubbles: true }));
     }
 
-    /** The number, which is read out: not at every coming and going. */
+    /** The number. It is shown at once, and read out not at every coming and going. */
     private announce(): void {
       const place = this.querySelector<HTMLElement>("[data-live-count]");
       const text = (this.dataset["textCount"] ?? "%s").replace("%s", this.dataset["count"] ?? "");
       if (!place || place.textContent === text) return;
-      const wait = this.announced + QUIET - Date.now();
-      if (wait > 0) {
-        setTimeout(() => this.isConnected && this.announce(), wait);
-        return;
-      }
-      this.announced = Date.now();
+      const rest = this.announced + QUIET - Date.now();
+      place.setAttribute("aria-live", rest > 0 ? "off" : "polite");
       place.textContent = text;
+      if (rest <= 0) this.announced = Date.now();
+      else if (!this.isResting) {
+        this.isResting = true;
+        setTimeout(() => {
+          this.isResting = false;
+          place.textContent = ""; // So that the same number is read out, too.
+          this.announce();
+        }, rest);
+      }
     }
 
     /** The rows, of which those that stay are the same elements as before. */

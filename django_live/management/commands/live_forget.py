@@ -11,10 +11,12 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from ...core import headway
 from ...core.forgetting import Forgotten, forget
 from ...core.hooks import own_transactions
 from ...exceptions import StoreError
 from ...features import deferred  # noqa: F401 - empties its notes, also where nothing is declared
+from ..console import Console, add_format
 
 
 class Command(BaseCommand):
@@ -37,7 +39,7 @@ class Command(BaseCommand):
             help="The account is deleted already. Then your methods know its primary key only.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Change nothing, and count.")
-        parser.add_argument("--format", choices=["text", "json"], default="text")
+        add_format(parser)
 
     def handle(
         self,
@@ -48,13 +50,18 @@ class Command(BaseCommand):
         format: str,  # noqa: A002
         **options: Any,
     ) -> None:
+        console = Console(self, format)
         person = _gone(user) if deleted else _find(user)
         try:
-            with own_transactions():
+            with (
+                own_transactions(),
+                console.progress("Looking through topics") as tell,
+                headway.followed_by(tell),
+            ):
                 done = forget(person, dry_run=dry_run)
         except (DatabaseError, StoreError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(_as_json(done) if format == "json" else _as_text(done, dry_run))
+        console.say(_as_json(done) if format == "json" else _as_text(done, dry_run))
         if done.failed:
             raise CommandError("Not all could be done; run it again:\n" + "\n".join(done.failed))
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from django.db import connections
 
 from django_live.core.runtime import Runtime, runtime
 from django_live.core.topics import registry
 from django_live.features.dashboards import Board, following, writing
-from tests.contracts.conftest import empty_redis, redis_server, state
+from tests.contracts.conftest import empty_redis, redis_server, state, time
 from tests.features.dashboards import boards
 
-__all__ = ["empty_redis", "redis_server", "state"]
+__all__ = ["empty_redis", "redis_server", "state", "time"]
 
 ALL: list[type[Board]] = [
     boards.Load,
@@ -60,11 +60,4 @@ def elsewhere() -> Iterator[Callable[..., Any]]:
             return await loop.run_in_executor(pool, lambda: work(*args, **options))
 
         yield run
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Not repeated on PostgreSQL and MariaDB yet: the loops of these tests leave connections open there."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.any_database)
+        pool.submit(connections.close_all).result()  # the thread ends here, and nobody else could

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,7 +18,9 @@ from django_live.features.dashboards import (
     Latest,
     add_lines,
     add_points,
+    changes,
     following,
+    holdings,
     remove_rows,
     set_rows,
     set_value,
@@ -226,6 +230,29 @@ def _write_at_once(rows: dict[str, Any]) -> None:
     from django_live.features.dashboards.changes import MapChange
 
     MapChange.of_rows(rows).write(Rows())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("jump", [-3_600.0, 3_600.0], ids=["back", "forwards"])
+async def test_a_clock_that_jumps_makes_nothing_wrong_or_old(
+    live: Runtime, elsewhere: Any, time: Any, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """The stores' clock and this process's are set by an hour, and set right again: what was written
+    last is what is shown, in a snapshot, too; and what was written just now is fresh."""
+    ours = SimpleNamespace(time=time, monotonic=monotonic)
+    monkeypatch.setattr(holdings, "time", ours)
+    monkeypatch.setattr(changes, "time", ours)
+    rows, ann, bob = Rows(), await watching(live, Rows()), await watching(live, HOST)
+    for number, by in enumerate([0.0, jump, -jump]):
+        time.advance(by)
+        await elsewhere(set_rows, rows, {f"r{number}": {"n": number}, "same": {"n": number}})
+        await elsewhere(set_value, HOST, number)
+        await until(lambda n=number: ann.shows.get("same") == {"n": n} and bob.shows == n)  # type: ignore[misc]
+        assert ann.frames[-1]["age"] < 60
+        now = await elsewhere(snapshot, rows)
+        assert (now["rows"], now["age"] < 60) == (ann.shows, True)
+    await elsewhere(remove_rows, rows, ["r0", "r1"])
+    await until(lambda: ann.shows == {"r2": {"n": 2}, "same": {"n": 2}})
 
 
 @pytest.mark.asyncio

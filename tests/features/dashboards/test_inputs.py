@@ -23,6 +23,8 @@ from django_live.features.dashboards.inputs import (
 from django_live.features.dashboards.reading import snapshot
 from tests.features.dashboards.boards import Log
 
+pytestmark = pytest.mark.any_database
+
 
 def test_a_file_is_followed_through_rotation_and_cutting(tmp_path: Path) -> None:
     path = tmp_path / "app.log"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,8 @@ from tests.support.servers import PROJECT_ROOT
 
 Worker = subprocess.Popen[str]
 WORKER = "tests.features.dashboards.source_worker"
+
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture
@@ -59,4 +62,7 @@ def test_when_the_process_that_runs_a_source_is_killed_another_takes_over(
     assert next_runner(second) == first.pid, "one runs it for both"
     first.send_signal(signal.SIGKILL)
     first.wait()
+    killed = time.monotonic()
     assert next_runner(second, other_than=first.pid) == second.pid
+    took = time.monotonic() - killed
+    assert 0.3 < took < 5, "not before the lease has run out, and soon after"

@@ -46,7 +46,9 @@ async def test_it_runs_for_all_viewers_together_and_ends_with_the_last(
 
 
 @pytest.mark.asyncio
-async def test_another_takes_over_when_the_lease_of_a_dead_process_ends(live: Runtime) -> None:
+async def test_another_takes_over_when_the_lease_of_a_dead_process_ends(
+    live: Runtime, elsewhere: Any
+) -> None:
     dead = await get_state().aacquire(NAME, "dead", 0.5)
     assert dead
     ann = await Watcher(Computed()).open(live)
@@ -54,8 +56,7 @@ async def test_another_takes_over_when_the_lease_of_a_dead_process_ends(live: Ru
     assert DO["runs"] == 0, "while the other may be alive"
     await until(lambda: ann.shows)
     change = MapChange({VALUE: '"late"'})
-    loop = asyncio.get_running_loop()
-    assert not await loop.run_in_executor(None, lambda: change.write(Computed(), dead.token))
+    assert not await elsewhere(change.write, Computed(), dead.token)
     assert ann.shows != "late", "what the former holder still writes is refused"
 
 

@@ -1,18 +1,16 @@
 /** A small renderer of lines and bars: axes, gaps, and what is under the pointer. Draws as many points as it has pixels. */
 
 import { clock, text } from "./format.js";
-
-export interface Series {
-  readonly name: string;
-  readonly values: (number | null)[];
-}
+import type { Drawer, Series } from "./libraries.js";
 
 const LEFT = 48;
 const BOTTOM = 20;
 const TOP = 8;
 const STEPS = 4;
+/** Pixels from one point to the next: with less, a line is drawn by columns. */
+const DENSE = 2;
 
-export class Canvas {
+export class Canvas implements Drawer {
   private readonly canvas = document.createElement("canvas");
   private readonly tip = document.createElement("output");
   private times: number[] = [];
@@ -136,7 +134,6 @@ export class Canvas {
     if (this.times.length > 1) context.fillText(clock(this.times.at(-1)!), width, bottom + BOTTOM);
   }
 
-  /** Of the points that share a pixel the least and the greatest are drawn: no peak is lost, and no time. */
   private line(
     context: CanvasRenderingContext2D,
     { values }: Series,
@@ -144,29 +141,15 @@ export class Canvas {
     y: (value: number) => number,
   ): void {
     context.lineWidth = 1.5;
+    if (x(values.length - 1) - x(0) < DENSE * values.length) return columns(context, values, x, y);
     context.beginPath();
     let pen = false;
-    let column = -1;
-    let least = 0;
-    let most = 0;
     for (let at = 0; at < values.length; at += 1) {
       const value = values[at] ?? null;
-      const place = value === null ? -1 : Math.round(x(at));
-      if (place === column && value !== null) {
-        if (value < least) least = value;
-        if (value > most) most = value;
-        continue;
-      }
-      // A rectangle is far cheaper than a stroke of the same height.
-      if (most > least) context.fillRect(column - 0.5, y(most), 1.5, y(least) - y(most));
-      if (value === null) pen = false;
-      else if (pen) context.lineTo(place, y(value));
-      else context.moveTo(place, y(value));
+      if (value !== null && pen) context.lineTo(x(at), y(value));
+      else if (value !== null) context.moveTo(x(at), y(value));
       pen = value !== null;
-      column = place;
-      least = most = value ?? 0;
     }
-    if (most > least) context.fillRect(column - 0.5, y(most), 1.5, y(least) - y(most));
     context.stroke();
   }
 
@@ -200,4 +183,49 @@ export class Canvas {
     const said = this.series.map(({ name, values }) => `${name}: ${text(values[nearest] ?? null)}`);
     this.tip.textContent = [clock(this.times[nearest]!), ...said].join(" \u00b7 ");
   }
+}
+
+/**
+ * A line of more points than can be told apart: for each column of pixels a rectangle from the least to the greatest, so
+ * no peak is lost. A stroke through as many points costs ten times as much.
+ */
+function columns(
+  context: CanvasRenderingContext2D,
+  values: readonly (number | null)[],
+  x: (at: number) => number,
+  y: (value: number) => number,
+): void {
+  let column = -1;
+  let [least, most, last] = [0, 0, 0];
+  const fill = (wide: number): void => {
+    if (column >= 0) context.fillRect(column, y(most) - 0.75, wide, y(least) - y(most) + 1.5);
+  };
+  for (let at = 0; at < values.length; at += 1) {
+    const value = values[at] ?? null;
+    if (value === null) {
+      fill(1);
+      column = -1;
+      continue;
+    }
+    const place = Math.round(x(at));
+    if (place !== column) {
+      const gap = column < 0 ? 0 : place - column;
+      fill(Math.max(1, Math.min(DENSE, gap)));
+      if (gap > DENSE) slant(context, column, y(last), place, y(value));
+      // From where the line came.
+      least = most = gap && gap <= DENSE ? last : value;
+      column = place;
+    }
+    if (value < least) least = value;
+    if (value > most) most = value;
+    last = value;
+  }
+  fill(1);
+}
+
+function slant(context: CanvasRenderingContext2D, fromX: number, fromY: number, toX: number, toY: number): void {
+  context.beginPath();
+  context.moveTo(fromX, fromY);
+  context.lineTo(toX, toY);
+  context.stroke();
 }

@@ -1,35 +1,23 @@
 /**
- * `<live-chart data-topic="…" data-kind="line">`: the series of a window. Drawn by our own canvas renderer, or by uPlot
- * where the page has `window.uPlot` and `data-with="uplot"`. The table inside says the same in words.
+ * `<live-chart data-topic="…" data-kind="line">`: the series of a window. Drawn by our own canvas renderer, or by what
+ * `data-with` names where the page has loaded it. The table inside says the same in words.
  */
 
 import type { Live } from "../../api.js";
 import type { Board, Item } from "./board.js";
-import { Canvas, type Series } from "./canvas.js";
+import { Canvas } from "./canvas.js";
 import { BoardElement } from "./element.js";
 import { clock, text } from "./format.js";
+import { type Drawer, LIBRARIES, type Series } from "./libraries.js";
 
 type Point = Record<string, number | null>;
-
-interface UPlot {
-  setData(data: unknown): void;
-  setSize(size: { width: number; height: number }): void;
-  destroy(): void;
-}
-
-declare global {
-  interface Window {
-    uPlot?: new (options: unknown, data: unknown, place: HTMLElement) => UPlot;
-  }
-}
 
 const COLOURS = 6;
 
 export function liveChart(live: Live): CustomElementConstructor {
   return class extends BoardElement {
-    private canvas: Canvas | undefined;
-    private plot: UPlot | undefined;
-    private plotted = "";
+    private drawer: Drawer | undefined;
+    private drawnWith: string | undefined;
     private readonly sizes = new ResizeObserver(() => this.draw());
 
     constructor() {
@@ -42,10 +30,8 @@ export function liveChart(live: Live): CustomElementConstructor {
 
     protected override tearDown(): void {
       this.sizes.disconnect();
-      this.plot?.destroy();
-      this.plot = undefined;
-      this.canvas?.remove();
-      this.canvas = undefined;
+      this.drawer?.remove();
+      this.drawer = undefined;
     }
 
     protected override collect(): void {}
@@ -53,21 +39,18 @@ export function liveChart(live: Live): CustomElementConstructor {
     protected override render(board: Board): void {
       const { times, series } = columns(board.items, Number(this.dataset["points"]) || Infinity);
       this.tabulate(times, series);
-      if (this.dataset["with"] === "uplot" && window.uPlot) return this.drive(window.uPlot, times, series);
-      this.canvas ??= new Canvas(this, this.dataset["kind"] ?? "line");
-      this.canvas.draw(times, series, this.colours());
+      this.tool().draw(times, series, this.colours());
     }
 
-    private drive(Plot: NonNullable<Window["uPlot"]>, times: number[], series: Series[]): void {
-      const names = series.map(({ name }) => name).join("\0");
-      const data = [times, ...series.map(({ values }) => values)];
-      const size = { width: this.clientWidth || 300, height: this.clientHeight || 150 };
-      if (this.plot && names === this.plotted) return this.plot.setData(data);
-      this.plot?.destroy();
-      this.plotted = names;
-      const colours = this.colours();
-      const lines = series.map(({ name }, at) => ({ label: name, stroke: colours[at % COLOURS] }));
-      this.plot = new Plot({ ...size, series: [{}, ...lines] }, data, this);
+    /** A library may be loaded after the chart was drawn without it. */
+    private tool(): Drawer {
+      const { kind = "line", with: wanted = "" } = this.dataset;
+      const make = LIBRARIES[wanted]?.();
+      const name = make ? wanted : "";
+      if (this.drawer && this.drawnWith === name) return this.drawer;
+      this.drawer?.remove();
+      this.drawnWith = name;
+      return (this.drawer = make ? make(this, kind) : new Canvas(this, kind));
     }
 
     private colours(): string[] {

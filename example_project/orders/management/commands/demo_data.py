@@ -14,6 +14,7 @@ from example_project.orders.demo import (
     ensure_demo_order,
     ensure_login,
 )
+from example_project.talk.demo import ensure_rooms
 
 if TYPE_CHECKING:
     from django.core.management.base import CommandParser
@@ -37,6 +38,7 @@ class Command(BaseCommand):
             for place, demo in enumerate(DEMO_ORDERS)
         ]
         self.stdout.write(f"{sum(placed)} orders placed, {placed.count(False)} were there already.")
+        self.stdout.write(f"{ensure_rooms()} rooms to talk in made.")
         self.stdout.write("Log in as:")
         for login in DEMO_LOGINS:
             role = "sees and changes all orders" if login.is_staff else "sees their own orders"

@@ -1,0 +1,1 @@
+"""The pages of the chat, the forms on them, and its files."""

@@ -1,0 +1,1 @@
+"""A GRIP proxy in front of the site."""

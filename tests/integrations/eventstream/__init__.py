@@ -1,0 +1,1 @@
+"""django-eventstream: its own site, and the same site over ours."""
