@@ -36,7 +36,7 @@ def check_notifications_hq(
 @register("django_live")
 def check_chat_files(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """W025: files of the chat would lie beside the site's code."""
-    if not apps.is_installed("django_live.chat") or settings.MEDIA_ROOT:
+    if not apps.is_installed("django_live.chat") or str(settings.MEDIA_ROOT):
         return []
     storage = settings.STORAGES.get("default", {})
     is_plain = storage.get("BACKEND") == "django.core.files.storage.FileSystemStorage"
