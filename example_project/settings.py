@@ -153,3 +153,5 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = PROJECT_DIR.parent / "staticfiles"
+# Files of the chat. A view hands them out, so no address leads here.
+MEDIA_ROOT = PROJECT_DIR.parent / "media"

@@ -158,4 +158,5 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 STATIC_URL = "static/"
+MEDIA_ROOT = Path(tempfile.gettempdir()) / "test_django_live_media"
 USE_TZ = True

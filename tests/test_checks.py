@@ -26,6 +26,7 @@ from django_live.checks import (
     check_urls,
 )
 from django_live.core.topics import registry
+from django_live.integrations import grip
 
 
 class NotALog:
@@ -352,3 +353,27 @@ def test_w022_notifications_of_a_package_that_is_not_installed() -> None:
     assert "django_live.notifications" not in str(found.hint)
     with override_settings(DJANGO_LIVE={}):
         assert checks.check_notifications_hq(None) == []
+
+
+@override_settings(MEDIA_ROOT="")
+def test_w025_files_of_the_chat_without_a_place() -> None:
+    (found,) = checks.check_chat_files(None)
+    assert found.id == "django_live.W025"
+    without_chat = [app for app in django_settings.INSTALLED_APPS if app != "django_live.chat"]
+    for elsewhere in (
+        {"MEDIA_ROOT": "/srv/media"},
+        {"STORAGES": {"default": {"BACKEND": "storages.backends.s3.S3Storage"}}},
+        {"INSTALLED_APPS": without_chat},
+    ):
+        with override_settings(**elsewhere):
+            assert checks.check_chat_files(None) == []
+
+
+def test_w024_a_proxy_that_is_not_believed() -> None:
+    with override_settings(MIDDLEWARE=[], GRIP_PROXIES=[{"control_uri": "http://127.0.0.1:5561"}]):
+        messages = [str(found.msg) for found in grip.check_proxies(None)]
+    assert ["MIDDLEWARE" in message for message in messages] == [True, False]
+    assert '"key"' in messages[1]
+    proxies = [{"control_uri": "http://127.0.0.1:5561", "key": "secret"}]
+    with override_settings(MIDDLEWARE=[grip.MIDDLEWARE], GRIP_PROXIES=proxies):
+        assert grip.check_proxies(None) == []

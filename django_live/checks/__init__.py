@@ -5,7 +5,7 @@ from __future__ import annotations
 from .access import check_bounds, check_origins, check_sessions
 from .databases import check_autocommit, check_sqlite
 from .declarations import check_changes, check_topics, check_triggers
-from .integrations import check_notifications_hq
+from .integrations import check_chat_files, check_notifications_hq
 from .redis import check_layer, check_redis
 from .serving import check_application, check_processes, check_runserver, check_urls
 from .settings import check_settings
@@ -15,6 +15,7 @@ __all__ = [
     "check_autocommit",
     "check_bounds",
     "check_changes",
+    "check_chat_files",
     "check_layer",
     "check_notifications_hq",
     "check_origins",

@@ -1,4 +1,4 @@
-"""What adapters to other packages need."""
+"""What adapters to other packages, and the apps beside this one, need."""
 
 from __future__ import annotations
 
@@ -29,5 +29,23 @@ def check_notifications_hq(
             "cannot be found: nothing of it goes live.",
             hint=f"Add {' and '.join(map(repr, missing))} to INSTALLED_APPS.",
             id="django_live.W022",
+        )
+    ]
+
+
+@register("django_live")
+def check_chat_files(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W025: files of the chat would lie beside the site's code."""
+    if not apps.is_installed("django_live.chat") or str(settings.MEDIA_ROOT):
+        return []
+    storage = settings.STORAGES.get("default", {})
+    is_plain = storage.get("BACKEND") == "django.core.files.storage.FileSystemStorage"
+    if not is_plain or storage.get("OPTIONS", {}).get("location"):
+        return []
+    return [
+        Warning(
+            "MEDIA_ROOT is empty: files of the chat are written where the server was started.",
+            hint='Set MEDIA_ROOT to a folder, as in MEDIA_ROOT = BASE_DIR / "media".',
+            id="django_live.W025",
         )
     ]

@@ -79,6 +79,9 @@ PARCELS = "live.parcels"
 LONGEST_BACKOFF = 1.0
 """Seconds between two tries to receive. Longer ones spare nothing, for the groups are tried at each turn,
 and what is said after the layer came back would wait for them."""
+COMPLAIN_EVERY = 10.0
+"""Seconds: a layer that restarts breaks connections, which are noticed one after the other; one may also
+come and go for hours. A new outage that is shorter is not told of so soon after another."""
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
 
@@ -190,6 +193,9 @@ class Bus:
         self._joined: set[str] = set()
         self._leaving: dict[str, float] = {}
         self._down_since: float | None = None
+        self._is_told = False
+        """Whether somebody was told of this outage."""
+        self._told_at = float("-inf")
         self._opening = asyncio.Lock()
         self._stopped = False
         """What waits inside a layer may swallow a cancellation: then this ends the tasks."""
@@ -437,8 +443,11 @@ class Bus:
             await _close(old)
 
     def _note_outage(self, error: Exception) -> None:
+        now = time.monotonic()
         if self._down_since is None:
-            self._down_since = time.monotonic()
+            self._down_since, self._is_told = now, False
+        if not self._is_told and now - self._told_at >= COMPLAIN_EVERY:
+            self._is_told, self._told_at = True, now
             logger.warning(
                 "The channel layer does not answer (%s: %s). Events still arrive, by way of the log "
                 "and somewhat later.",
@@ -448,9 +457,9 @@ class Bus:
 
     def _note_recovery(self) -> None:
         if self._down_since is not None:
-            logger.warning(
-                "The channel layer answers again after %.1f s.", time.monotonic() - self._down_since
-            )
+            if self._is_told:
+                away = time.monotonic() - self._down_since
+                logger.warning("The channel layer answers again after %.1f s.", away)
             self._down_since = None
             self._on_interruption()
 

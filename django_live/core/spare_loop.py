@@ -81,6 +81,20 @@ class _Loop(asyncio.SelectorEventLoop):
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         return _unpatched("socket", "getaddrinfo")(host, port, **options)
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """A signal handler's exception that comes just before or after a step of a task would be logged
+        and forgotten, and the task never go on."""
+        error = context.get("exception")
+        callback = getattr(context.get("handle"), "_callback", None)
+        if error is not None and isinstance(getattr(callback, "__self__", None), asyncio.Task):
+            raise error
+        super().call_exception_handler(context)
+
+    def __del__(self) -> None:
+        """One that was given up ends with the last who knew it, and nobody is warned of that."""
+        with suppress(Exception):
+            self.close()
+
 
 class _OfProcess:
     """What one process has."""

@@ -42,7 +42,6 @@ KEYS = "[...document.querySelectorAll('[data-live-key]')].map(row => row.dataset
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with serving(tmp_path_factory.mktemp("news"), "example_project") as site:
-        site.database.manage("demo_data")
         yield site
 
 

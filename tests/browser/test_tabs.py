@@ -161,9 +161,7 @@ def test_tabs_of_another_session_share_nothing(
     first, second = context.new_page(), context.new_page()
     listen(first, network, READ_ONLY, share=True)
     wait_until_live(first)
-    context.add_cookies(
-        [{"name": "sessionid", "value": "0123456789abcdef" * 2, "url": network.url}]
-    )
+    second.goto(f"{network.url}/begin-a-session/")
     listen(second, network, READ_ONLY, share=True)
     wait_until_live(second)
     wait_until_carried_by(network, "/live/events/", "/live/events/")

@@ -119,7 +119,7 @@ def test_an_outage_takes_no_transport_away(server: Server, network: Network, pag
     say(server, ROOM, 1, 2)
     network.mode = "open"
     wait_until_heard(page, 1, 2)
-    assert network.streams() == ["/live/ws/"]
+    wait_until_carried_by(network, "/live/ws/")
 
 
 def test_offline_is_told_at_once_and_online_brings_what_was_missed(

@@ -43,6 +43,13 @@ def script(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(SCRIPT, content_type="text/javascript")
 
 
+def begin_a_session(request: HttpRequest) -> HttpResponse:
+    """A session of its own, of a visitor; the cookie is the answer."""
+    request.session.save()
+    request.session.modified = True
+    return HttpResponse(request.session.session_key)
+
+
 @csrf_exempt
 def say(request: HttpRequest) -> HttpResponse:
     """Publishes the events that are posted: `{"topic": …, "numbers": […]}`."""
@@ -56,5 +63,6 @@ urlpatterns = [
     path("listen/", listen),
     path("listen.js", script),
     path("say/", say),
+    path("begin-a-session/", begin_a_session),
     path("", include("tests.urls")),
 ]

@@ -476,6 +476,40 @@ async def test_a_layer_that_restarts_without_its_groups_is_heard_again(
     assert warnings[1].startswith("The channel layer answers again")
 
 
+async def come_and_go(layer: FakeLayer, bus: bus_module.Bus, times: int) -> None:
+    for _ in range(times):
+        layer.fail()
+        await until(lambda: bus._down_since is not None)
+        layer.restart()
+        await until(lambda: bus._down_since is None)
+
+
+@pytest.mark.asyncio
+async def test_a_layer_that_comes_and_goes_does_not_fill_the_log(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections that a restart has broken are noticed one after the other."""
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await come_and_go(layer, ear.bus, 5)
+        assert ear.interruptions >= 5, "what may have been lost is looked for each time"
+    assert caplog.text.count("does not answer") == caplog.text.count("answers again") == 1
+
+
+@pytest.mark.asyncio
+async def test_an_outage_that_lasts_is_told_also_soon_after_another(
+    layer: FakeLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening() as ear:
+        await ear.bus.join(KEY)
+        await come_and_go(layer, ear.bus, 2)
+        layer.fail()
+        await until(lambda: ear.bus._down_since is not None)
+        assert caplog.text.count("does not answer") == 1
+        monkeypatch.setattr(bus_module, "COMPLAIN_EVERY", 0.05)
+        await until(lambda: caplog.text.count("does not answer") == 2)
+
+
 @pytest.mark.asyncio
 async def test_a_probe_is_not_lost_while_nobody_listens(
     layer: FakeLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_FENCE = re.compile(r"(`{3,}|~{3,})\s*([^\s`]*)\s*$")
+_FENCE = re.compile(r"(`{3,}|~{3,})\s*([^\s`]*)[^`]*$")
 _COMMENT = re.compile(r"<!--\s*(.*?)\s*-->$")
 _STEP = re.compile(r"\*\*(\d+)\.\*\*")
 _HEADING = re.compile(r"(#+)\s+(.*?)\s*$")

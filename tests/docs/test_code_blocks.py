@@ -35,7 +35,7 @@ PAGES = [p for p in pages() if p.name != "README.md" and p.parent.name != "tutor
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"python", "html+django", "sh", "text", "nginx", "js", "css", "{toctree}", "diff"}
 LANGUAGES |= {"ini", "yaml", "json"}  # see test_deploy_guide.py
-LANGUAGES |= {"{eval-rst}"}  # of the API, see test_pages.py
+LANGUAGES |= {"{eval-rst}", "{include}"}  # of the API and the README, see test_pages.py
 START = """
 import django
 django.setup()

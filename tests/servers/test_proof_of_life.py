@@ -20,6 +20,8 @@ from tests.support.sse_reader import request_bytes
 StartServer = Callable[..., Server]
 
 EACH = 10
+ROUNDS = 10
+"""On a busy machine the first ones have been dropped before the last ones are open."""
 SETTINGS = {"HEARTBEAT": 0.5, "STREAM_LIFETIME": 1.5}
 FILL = """
 from django.db import transaction
@@ -54,18 +56,24 @@ def test_they_are_found_and_dropped_whatever_they_had_open(
     ]
     with ExitStack() as stack, OtherProcess(env) as elsewhere:
         before = server.open_files()
-        for _ in range(EACH):
-            for path in paths:
-                stack.enter_context(gone(server, path))
-            stack.enter_context(SocketClient(server.url, mute=True))
-        wait_until(lambda: server.open_files() >= before + 4 * EACH, "they are not open")
+        for _ in range(ROUNDS):
+            for _ in range(EACH):
+                for path in paths:
+                    stack.enter_context(gone(server, path))
+                stack.enter_context(SocketClient(server.url, mute=True))
+            if becomes_true(lambda: server.open_files() >= before + 4 * EACH, 1):
+                break
+        else:
+            raise AssertionError("they are not open")
         elsewhere.run(FILL)  # of one topic more than the sockets take
-        wait_until(lambda: server.open_files() < before + EACH, "they are still there")
+        assert becomes_true(lambda: server.open_files() < before + EACH, 40), "they are still there"
     assert "Traceback" not in server.log(), server.log_tail()
 
 
-def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 40
+def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, otherwise
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
+    return True
