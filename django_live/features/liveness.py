@@ -161,7 +161,11 @@ class WatchedTopic(Topic):
     ``found_dead()`` is called when it is not alive: also when it has ended, or not begun."""
 
     def found_dead(self) -> None:
-        """Say so, if it should be alive. Runs in a plain thread."""
+        """Say so, if it should be alive and is not. Runs in a plain thread.
+
+        Ask ``is_alive()`` once more, and after reading what it is at: the look is out of date by then,
+        and who begins claims its id before it writes that it runs.
+        """
         raise NotImplementedError
 
     async def on_subscribe(self, viewer: Viewer) -> None:

@@ -456,6 +456,14 @@ class TestWhoMaySee:
 
 
 class TestALostWorker:
+    def test_a_look_that_is_out_of_date_stalls_nobody_who_lives(self, ann: User) -> None:
+        with Progress("Import", total=2, owner=ann) as progress:
+            until(lambda: (job := find(progress.id)) and job.view["state"] == "running")
+            progress.topic.found_dead()
+            job = find(progress.id)
+            assert job is not None
+            assert job.view["state"] == "running"
+
     def test_is_stalled_once_its_lease_is_over_and_comes_back_with_its_next_word(
         self, ann: User
     ) -> None:

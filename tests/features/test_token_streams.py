@@ -284,8 +284,43 @@ class TestAttempts:
         assert not answers.save(stream.id, Folding(claim - 1, 9, "done", "c"))
         assert row(stream).text == "a"
 
+    def test_an_end_that_is_written_while_the_row_is_put_by_is_nobody_elses(
+        self, ann: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Two helpers of the scribe: one puts by what was said so far, the other writes the end."""
+        with TokenStream(owner=ann) as stream:
+            stream.text("a")
+            until(lambda: read(stream).text == "a" and row(stream).state == "running")
+            save = answers.save
+
+            def late(id: str, folding: Folding) -> bool:
+                if folding.state == "running":
+                    stream.finish()
+                    until(lambda: row(stream).state == "done")
+                return save(id, folding)
+
+            monkeypatch.setattr(answers, "save", late)
+            stream._report._put_by = time.monotonic() - 3600
+            stream._report.tend(time.monotonic())
+        assert (row(stream).state, row(stream).text) == ("done", "a")
+        assert read(stream).state == "done"
+        assert not stream.is_stopped
+        assert "written elsewhere" not in caplog.text
+
 
 class TestADeadWriter:
+    def test_a_look_that_is_out_of_date_ends_nobody_who_lives(self, ann: User) -> None:
+        """Its viewers were there first, and missed it twice; it begins just when that is judged."""
+        answer = reserve(owner=ann)
+        with TokenStream(id=answer.key) as stream:
+            stream.text("Here ")
+            until(lambda: row(stream).state == "running")
+            AnswerTopic(id=answer.key).found_dead()
+            assert row(stream).state == "running"
+            stream.text("I am.")
+        assert (row(stream).state, row(stream).text) == ("done", "Here I am.")
+        assert read(stream).state == "done"
+
     def test_ends_as_lost_and_what_it_said_is_kept(self, ann: User) -> None:
         with TokenStream(owner=ann) as stream:
             stream.text("So far")

@@ -14,7 +14,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from ...conf import live_settings
 from ...core.publishing import publish
 from ...core.topics import History, Message, Topic, Viewer
-from ..liveness import WatchedTopic, ask_to_stop
+from ..liveness import WatchedTopic, ask_to_stop, is_alive
 from . import records
 
 
@@ -47,7 +47,7 @@ class ProgressTopic(WatchedTopic):
 
     def found_dead(self) -> None:
         job = records.find(self.id)
-        if job is None or job.view["state"] != "running":
+        if job is None or job.view["state"] != "running" or is_alive(self.id):
             return
         lines = job.view.pop("lines")
         # The number is that of its next word, so that this is written once, whoever finds it.

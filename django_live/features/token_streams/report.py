@@ -155,7 +155,8 @@ class Report(Source):
             self._put_by = now
             with self.lock:
                 so_far = replace(self.said, parts=[dict(part) for part in self.said.parts])
-            if not answers.save(self.id, so_far):
+            # A row that takes nothing more may also be over: its own end was written meanwhile.
+            if not answers.save(self.id, so_far) and not self.said.is_over:
                 self.superseded()
 
     def settle(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 
 from ...core.topics import History, Message, Viewer
-from ..liveness import WatchedTopic
+from ..liveness import WatchedTopic, is_alive
 from . import answers
 from .folding import folded_log
 
@@ -48,7 +48,8 @@ class AnswerTopic(WatchedTopic):
         if answer is None or answer.state == "waiting":
             return
         if not answer.is_over:
-            answers.end_of_dead(answer)
+            if not is_alive(self.id):
+                answers.end_of_dead(answer)
             return
         # Whoever wrote the end may have died before telling of it.
         said, _, _ = folded_log(self)
