@@ -29,7 +29,7 @@ RESERVE = """
 from django.contrib.auth.models import User
 from django_live.features.progress import reserve
 anna = User.objects.get(username="anna")
-print(*[reserve("Import", owner=anna).id for _ in range(4)])
+print(*[reserve("Import", owner=anna).id for _ in range(5)])
 """
 
 
@@ -131,6 +131,24 @@ def test_a_worker_that_is_killed_is_stalled_within_its_lease_and_the_next_goes_o
         start(jobs[2], 5)
         told = views(reader, lambda view: view["state"] == "done")
     assert (told[-1]["attempt"], told[-1]["done"]) == (2, 5)
+
+
+def test_a_web_process_that_is_killed_costs_the_job_nothing_and_its_viewer_no_word(
+    here: Site, anna: Visitor, jobs: list[str], start: Start
+) -> None:
+    with watched(here, anna, jobs[4]) as reader:
+        start(jobs[4], 300)
+        told = views(reader, lambda view: view["done"] > 3)
+        here.web.kill()
+        cursor = reader.last_id
+    here.web.start()
+    topic = f"live/progress/{jobs[4]}"
+    with open_stream(here.web, topic, visitor=anna, last_id=cursor) as reader:
+        told += views(reader, lambda view: view["state"] == "done")
+    assert (told[-1]["attempt"], told[-1]["done"], told[-1]["total"]) == (1, 300, 300)
+    assert all(one["seq"] < two["seq"] for one, two in pairwise(told)), "nothing comes twice"
+    lines = [line["n"] for view in told for line in view["lines"]]
+    assert lines == [1], "a line of the log comes once"
 
 
 def test_nobody_else_may_watch(here: Site, jobs: list[str]) -> None:
