@@ -26,7 +26,11 @@ from tests.core.fakes import FakeSink, until
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.usefixtures("state")
+pytestmark = [
+    pytest.mark.usefixtures("state"),
+    # A survey is bounded in time, and the repeats on two servers run side by side.
+    pytest.mark.any_database,
+]
 
 
 def in_a_process(work: Callable[[Runtime], Awaitable[Any]]) -> Any:
