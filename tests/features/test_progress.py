@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.management import BaseCommand, call_command
 from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 
 from django_live import Message, Rejected, Viewer
 from django_live.core.log import get_log
@@ -555,6 +558,35 @@ class TestPace:
         for tick in range(10_000):
             pace.note(tick * 0.2, tick, None)
         assert len(pace._samples) < 200
+
+
+class TestWhereItRuns:
+    def test_in_a_view_and_in_a_management_command_it_is_the_same(
+        self, ann: User, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        begun: list[Progress] = []
+
+        def import_rows(terminal: bool) -> None:
+            with Progress("Import", total=3, owner=ann, terminal=terminal) as progress:
+                begun.append(progress)
+                for _ in progress.track(range(3)):
+                    pass
+
+        def view(_: HttpRequest) -> HttpResponse:
+            import_rows(terminal=False)
+            return HttpResponse(begun[-1].id)
+
+        class Command(BaseCommand):
+            def handle(self, *args: Any, **options: Any) -> None:
+                import_rows(terminal=True)
+
+        assert view(RequestFactory().get("/")).content.decode() == begun[0].id
+        assert capsys.readouterr().err == ""
+        call_command(Command())
+        assert "3/3" in capsys.readouterr().err
+        for progress in begun:
+            last = told(progress)[-1]
+            assert (last["state"], last["done"], last["fraction"]) == ("done", 3, 1.0)
 
 
 class TestInTheTerminal:
