@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import pytest
+
 from tests.servers.test_polling import cursor_of
 from tests.support.databases import ServerDatabase
 from tests.support.http import Visitor
@@ -31,42 +33,53 @@ with transaction.atomic():
         publish("open/large", "counted", {"n": n, "filling": "x" * 32_000})
 """
 
+NO_WAY_TO_CUT_OFF = {"granian", "hypercorn"}
+"""Who takes nothing stays in their own buffers: docs/howto/deploy.md."""
+
 
 def gone(server: Server, path: str) -> socket.socket:
-    """Asks for this address, and is not heard of again."""
+    """Asks for this address, and is not heard of again.
+
+    Nothing more would be asked on this connection: how long a server keeps one on which nothing is under
+    way is its own affair.
+    """
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect((server.host, server.port))
-    connection.sendall(request_bytes(server.host, server.port, path))
+    head = request_bytes(server.host, server.port, path, {"Connection": "close"})
+    connection.sendall(head)
     return connection
 
 
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "granian", "daphne"])
 def test_they_are_found_and_dropped_whatever_they_had_open(
-    new_server_database: Callable[..., ServerDatabase], start_server: StartServer
+    name: str,
+    new_server_database: Callable[..., ServerDatabase],
+    start_server: StartServer,
 ) -> None:
     database = new_server_database("sqlite")
     env = {**database.env, "LIVE_TEST_DJANGO_LIVE": json.dumps(SETTINGS)}
-    # How long it keeps a connection on which nobody asks for anything is the server's own affair.
-    server = start_server("uvicorn", env=env, options=["--timeout-keep-alive", "1"])
-    cursor = cursor_of(Visitor(server.url), "open/quiet")
+    server = start_server(name, env=env)
+    quiet, large = (cursor_of(Visitor(server.url), topic) for topic in ("open/quiet", "open/large"))
     paths = [
         "/live/events/?topic=open/quiet",
-        "/live/events/?topic=open/large",
-        f"/live/poll/?topic=open/quiet&cursor={cursor}&wait=3",
+        f"/live/poll/?topic=open/quiet&cursor={quiet}&wait=3",
     ]
+    if name not in NO_WAY_TO_CUT_OFF:
+        paths.append(f"/live/events/?topic=open/large&cursor={large}")
     with ExitStack() as stack, OtherProcess(env) as elsewhere:
-        before = server.open_files()
+        elsewhere.run(FILL)  # of one topic more than the sockets take
+        before, everybody = server.open_files(), (len(paths) + 1) * EACH
         for _ in range(ROUNDS):
             for _ in range(EACH):
                 for path in paths:
                     stack.enter_context(gone(server, path))
                 stack.enter_context(SocketClient(server.url, mute=True))
-            if becomes_true(lambda: server.open_files() >= before + 4 * EACH, 1):
+            if becomes_true(lambda: server.open_files() >= before + everybody, 1):
                 break
         else:
             raise AssertionError("they are not open")
-        elsewhere.run(FILL)  # of one topic more than the sockets take
-        assert becomes_true(lambda: server.open_files() < before + EACH, 40), "they are still there"
+        assert becomes_true(lambda: server.open_files() < before + EACH / 2, 20), "still there"
     assert "Traceback" not in server.log(), server.log_tail()
 
 

@@ -195,8 +195,8 @@ class Server:
         return sum(int(_status_field(pid, "VmRSS").split()[0]) for pid in self._group())
 
     def open_files(self) -> int:
-        """Open file descriptors, sockets among them."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        """Open file descriptors, sockets among them, of the process and its workers."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self._group())
 
     def cpu_seconds(self) -> float:
         """User and system time the process has used."""
