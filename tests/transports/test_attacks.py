@@ -3,10 +3,12 @@ tenant's topics, and questions whose answer would tell what exists."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,11 +22,50 @@ from django.test.utils import CaptureQueriesContext
 
 from django_live.core.topics import as_topic
 from django_live.transports.requests import Refused, plan_of, refusal_response
+from tests.testapp.live import OpenTopic
 from tests.testapp.models import Order
 from tests.transports.driver import Browser, tell
 from tests.transports.socket_driver import Peer
+from tests.transports.test_polling import ask
 
 Site = Callable[..., Any]
+
+# -- from when on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_an_old_cursor_brings_nothing_from_before_one_may_see_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one comes back by; without the bound all of it is told."""
+    application = site()
+    cursor = (await ask(application, "open/a")).answer["cursor"]
+    await tell("open/a", "said", 1)
+    await asyncio.sleep(0.01)  # a moment that is neither event's
+    since = datetime.now(UTC)
+    await tell("open/a", "said", 2)
+
+    async def heard() -> list[list[Any]]:
+        polled = await ask(application, "open/a", cursor=cursor)
+        back = {"last-event-id": cursor}
+        async with (
+            Browser(application, "open/a", headers=back) as browser,
+            Peer(application) as peer,
+        ):
+            await peer.opened()
+            await peer.subscribe("open/a", cursor=cursor)
+            await browser.until(lambda: 2 in browser.said())
+            await peer.until(lambda: 2 in peer.said())
+            return [
+                browser.said(),
+                peer.said(),
+                [data for event, data in polled.heard if event == "said"],
+            ]
+
+    assert await heard() == [[1, 2]] * 3
+    monkeypatch.setattr(OpenTopic, "visible_from", lambda topic, viewer: since)
+    assert await heard() == [[2]] * 3
+
 
 # -- tenants ---------------------------------------------------------------------------------------
 
