@@ -25,6 +25,7 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from ..conf import live_settings
+from .ending import end
 from .envelopes import (
     Envelope,
     envelopes,
@@ -301,9 +302,8 @@ class Bus:
                 if not self._receiving.cancelled():
                     self._receiving.result()
         finally:
-            while self._receiving is not None and not self._receiving.done():
-                self._receiving.cancel()
-                await asyncio.wait({self._receiving}, timeout=0.2)
+            if self._receiving is not None:
+                await end([self._receiving])
 
     async def _receive(self) -> None:
         assert self._layer is not None

@@ -27,6 +27,7 @@ from .bus import Bus, layer_in_force
 from .chores import Chore
 from .connections import NOBODY, Connection, Peer, Sink
 from .control import Control, ControlTopic
+from .ending import end
 from .feeds import Dialect, Feed, Subscription
 from .housekeeping import tidy
 from .hub import Hub
@@ -330,10 +331,7 @@ class Runtime:
         for connection in list(self.hub.connections.values()):
             connection.ending = connection.ending or "good-bye"
             self.hub.drop(connection)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.witness.leave()
         _runtimes.pop(self.hub.loop, None)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -144,7 +145,8 @@ class RedisClient:
             batch = next(talk)
             while True:
                 try:
-                    replies = await self._aexchange(batch)
+                    with _no_cancel_lost():
+                        replies = await self._aexchange(batch)
                 except (RedisError, OSError) as error:
                     batch = talk.throw(error)
                 else:
@@ -258,6 +260,19 @@ _OPTIONS: dict[str, Any] = {
     "retry_on_timeout": False,
     "protocol": 2,
 }
+
+
+@contextmanager
+def _no_cancel_lost() -> Iterator[None]:
+    """redis-py sends with ``asyncio.wait_for()``, which before Python 3.12 loses a cancel that comes when
+    all is sent: a task that was cancelled would go on for ever."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _packed(batch: Sequence[Words]) -> list[bytes]:

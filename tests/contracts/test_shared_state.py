@@ -485,6 +485,28 @@ def test_the_forms_for_the_event_loop_do_the_same(state: SharedState) -> None:
     assert values(state) == {"ada": "3"}
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ticks", range(1, 9))
+async def test_a_task_that_is_cancelled_in_a_call_ends(state: SharedState, ticks: int) -> None:
+    async def ask_for_ever() -> None:
+        while True:
+            await state.aget(ROOM, "ada")
+            await asyncio.sleep(0)
+
+    await state.aget(ROOM, "ada")  # what is opened with the first call takes its own time
+    task = asyncio.create_task(ask_for_ever())
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await asyncio.wait({task}, timeout=2)
+        assert task.done(), "its cancel was lost"
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+
+
 # -- any interleaving, against a plain model -------------------------------------------------------
 
 _numbers = itertools.count()

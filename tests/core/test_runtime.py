@@ -88,6 +88,21 @@ async def test_there_is_one_runtime_per_loop_and_none_after_it_stopped(store: Sc
 
 
 @pytest.mark.asyncio
+async def test_a_task_that_does_not_hear_its_first_cancel_is_ended(live: Runtime) -> None:
+    async def hard_of_hearing() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    task = live.spawn(hard_of_hearing())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await live.stop()
+    assert task.cancelled()
+
+
+@pytest.mark.asyncio
 async def test_a_silent_stream_gets_heartbeats(live: Runtime) -> None:
     sink = await open_on(live, Plain())
     assert sink.connection is not None
