@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +10,7 @@ import pytest
 
 from django_live.core import housekeeping
 from django_live.core.events import Draft
+from django_live.core.hooks import in_thread, store_threads
 from django_live.core.housekeeping import tidy
 from django_live.core.log import EventLog, get_log
 from django_live.core.state import SharedState, get_state
@@ -24,16 +22,6 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 INTERVAL = 60.0
-
-
-@pytest.fixture(autouse=True)
-def no_connection_is_left() -> Iterator[None]:
-    """A loop that ends takes its threads along, and PostgreSQL's driver complains of their connections
-    when they are collected."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 class Counted:
@@ -52,10 +40,10 @@ class Counted:
             return purge(limit=limit)
 
         async def atrim(*, limit: int = 500) -> int:
-            return await asyncio.to_thread(count_trim, limit=limit)
+            return await in_thread(store_threads(), lambda: count_trim(limit=limit))
 
         async def apurge(*, limit: int = 500) -> int:
-            return await asyncio.to_thread(count_purge, limit=limit)
+            return await in_thread(store_threads(), lambda: count_purge(limit=limit))
 
         monkeypatch.setattr(get_log(), "atrim", atrim)
         monkeypatch.setattr(get_state(), "apurge", apurge)
