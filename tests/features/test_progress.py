@@ -22,7 +22,7 @@ from django.test import RequestFactory
 from django_live import Message, Rejected, Viewer
 from django_live.core.log import get_log
 from django_live.core.state import get_state
-from django_live.features import liveness
+from django_live.features import liveness, reporter
 from django_live.features.progress import (
     Cancelled,
     JobsTopic,
@@ -33,9 +33,6 @@ from django_live.features.progress import (
     find,
     jobs_of,
     reserve,
-)
-from django_live.features.progress import (
-    job as jobs,
 )
 from django_live.features.progress.pace import Pace
 from django_live.features.scribe import scribe
@@ -126,7 +123,7 @@ class TestWhatIsTold:
         self, ann: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            jobs, "LAST_WORD", 0.05
+            reporter, "LAST_WORD", 0.05
         )  # SQLite has one writer, and that is the caller
         with transaction.atomic():
             User.objects.create_user("carl")
@@ -504,7 +501,7 @@ class TestFaults:
         with Progress("Import", owner=ann) as progress:
             for _ in progress.track(range(10_000)):
                 pass
-        assert time.monotonic() - began < jobs.LAST_WORD, "the job waited"
+        assert time.monotonic() - began < reporter.LAST_WORD, "the job waited"
         assert progress.done == 10_000
         assert "They go on" in caplog.text
         monkeypatch.undo()

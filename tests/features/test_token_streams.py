@@ -17,7 +17,7 @@ from django_live import Message, Rejected, Viewer
 from django_live.core.log import get_log
 from django_live.core.state import get_state
 from django_live.exceptions import InvalidEvent
-from django_live.features import liveness
+from django_live.features import liveness, reporter
 from django_live.features.scribe import scribe
 from django_live.features.token_streams import (
     AnswerTopic,
@@ -30,7 +30,6 @@ from django_live.features.token_streams import (
     reserve,
     stop,
 )
-from django_live.features.token_streams import stream as streams
 from django_live.features.token_streams.folding import Folding, folded_log
 from django_live.features.token_streams.markdown import as_html
 from django_live.models import Answer
@@ -356,7 +355,7 @@ class TestFaults:
         from django_live.features.token_streams import report
 
         monkeypatch.setattr(report, "AGAIN", 0.05)
-        monkeypatch.setattr(streams, "LAST_WORD", 0.1)
+        monkeypatch.setattr(reporter, "LAST_WORD", 0.1)
 
         def away(*args: Any) -> bool:
             raise DatabaseError("no database")

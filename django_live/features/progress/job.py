@@ -8,18 +8,12 @@ for users.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import traceback as tracebacks
-from types import TracebackType
 from typing import Any, Self
 
-from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
-
-from ...exceptions import Rejected
 from ..liveness import Access, check_id, new_id, owner_id
-from ..scribe import scribe
+from ..reporter import Reporter, words_for
 from . import bounds, records
 from .ledger import Ledger
 from .report import Report
@@ -29,13 +23,9 @@ from .topics import ProgressTopic
 
 MOST_STEPS = 20
 """Steps that viewers are told of at once."""
-LAST_WORD = 3.0
-"""Seconds that the end of a job waits for its last word to be written."""
-LAST_WORD_IN_TROUBLE = 0.3
-"""The same while store or layer do not answer."""
 
 
-class Progress(Counter):
+class Progress(Reporter, Counter):
     """How far a job is, for its viewers.
 
     ``owner`` is a user or a primary key: they see it, and may cancel it; so may whoever has the
@@ -47,6 +37,9 @@ class Progress(Counter):
     Everything is for one ``with`` or ``async with``, from any thread. Raises ``ValueError`` for an id
     that is none; nothing else, whatever it is given.
     """
+
+    _asked_to_end = Cancelled
+    _report: Report
 
     def __init__(
         self,
@@ -82,34 +75,7 @@ class Progress(Counter):
 
     def __enter__(self) -> Self:
         self._report.drawing = drawing_for(self.title, self._terminal)
-        scribe.add(self._report)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._end_with(error)
-        with contextlib.suppress(TimeoutError):
-            self._report.written.result(self._wait())
-        return isinstance(error, Cancelled)
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._end_with(error)
-        written = asyncio.shield(asyncio.wrap_future(self._report.written))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(written, self._wait())
-        return isinstance(error, Cancelled)
+        return super().__enter__()
 
     def finish(self, result: Any = None, link: Any = "") -> None:
         """What came of it: JSON of at most 32 kB, and where to look at it. Leaving the ``with`` ends
@@ -127,10 +93,6 @@ class Progress(Counter):
 
     # -- inside ------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _wait() -> float:
-        return LAST_WORD_IN_TROUBLE if scribe.is_failing else LAST_WORD
-
     def _end_with(self, error: BaseException | None) -> None:
         ledger = self.ledger
         if isinstance(error, Cancelled | asyncio.CancelledError):
@@ -138,7 +100,7 @@ class Progress(Counter):
         elif error is not None and not isinstance(error, GeneratorExit):
             lines = "".join(tracebacks.format_exception(error))
             ledger.traceback = bounds.text(lines[-bounds.TRACEBACK :], bounds.TRACEBACK)
-            self.fail(_words_for(error))
+            self.fail(words_for(error))
         elif ledger.state == "running":
             ledger.state = "done"
         self._report.say_last()
@@ -167,14 +129,3 @@ class Progress(Counter):
             "link": ledger.link,
             "updated": round(time.time(), 3),
         }
-
-
-def _words_for(error: BaseException) -> str:
-    """What users may read of an error: what was written for them, or that there was one."""
-    if isinstance(error, ValidationError):
-        return " ".join(error.messages)
-    if isinstance(error, Rejected):
-        return error.message
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return _("This was interrupted.")
-    return _("Something went wrong. We have been told what.")

@@ -7,17 +7,12 @@ nothing; whatever becomes of the writer, each viewer hears of the end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from types import TracebackType
-from typing import Any, Self
-
-from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
+from typing import Any
 
 from ...core.events import encode_data
-from ...exceptions import InvalidEvent, Rejected
+from ...exceptions import InvalidEvent
 from ..liveness import Access, check_id, new_id, owner_id
-from ..scribe import scribe
+from ..reporter import Reporter, words_for
 from .report import Report
 from .topics import AnswerTopic
 
@@ -26,16 +21,13 @@ LONGEST = 1_000_000
 """Characters of one answer, its reasoning included."""
 LARGEST_PART = 64_000
 MOST_PARTS = 500
-LAST_WORD = 3.0
-"""Seconds that the end of a stream waits for its last word to be written."""
-LAST_WORD_IN_TROUBLE = 0.3
 
 
 class Stopped(Exception):
     """A viewer asked for an end, or another attempt writes the answer. The ``with`` takes it."""
 
 
-class TokenStream:
+class TokenStream(Reporter):
     """Writes one answer. ``owner`` is a user or a primary key: they read it, and may stop it; so may
     whoever has the ``permission``. ``id`` is the ``key`` of an answer that was reserved, or of a task that
     is tried again: whatever its predecessor still writes is passed over. ``patience``: seconds without a
@@ -45,6 +37,9 @@ class TokenStream:
     ``Stopped`` when nobody wants more. ``ValueError``: an id that is none, an answer that is too long.
     ``InvalidEvent``: what is no JSON, or too large.
     """
+
+    _asked_to_end = Stopped
+    _report: Report
 
     def __init__(
         self,
@@ -138,37 +133,7 @@ class TokenStream:
         if self._report.stopped:
             raise Stopped(self._report.stopped)
 
-    # -- its life ----------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        scribe.add(self._report)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._end_with(error)
-        with contextlib.suppress(TimeoutError):
-            self._report.written.result(self._wait())
-        return isinstance(error, Stopped)
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._end_with(error)
-        written = asyncio.shield(asyncio.wrap_future(self._report.written))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(written, self._wait())
-        return isinstance(error, Stopped)
+    # -- its end -----------------------------------------------------------------------------------
 
     def _end_with(self, error: BaseException | None) -> None:
         if error is None:
@@ -176,22 +141,9 @@ class TokenStream:
         elif isinstance(error, Stopped | asyncio.CancelledError | GeneratorExit):
             self._report.end("stopped")
         else:
-            self._report.end("failed", _words_for(error)[:500])
-
-    @staticmethod
-    def _wait() -> float:
-        return LAST_WORD_IN_TROUBLE if scribe.is_failing else LAST_WORD
+            self._report.end("failed", words_for(error)[:500])
 
 
 def _clean(text: str) -> str:
     """What every store can keep."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def _words_for(error: BaseException) -> str:
-    """What viewers may read of an error: what was written for them, or that there was one."""
-    if isinstance(error, ValidationError):
-        return " ".join(error.messages)
-    if isinstance(error, Rejected):
-        return error.message
-    return _("Something went wrong. We have been told what.")
