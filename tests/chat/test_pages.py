@@ -25,6 +25,7 @@ from django_live.chat.templatetags.live_chat import chat_text
 from django_live.chat.uploads import MOST_WAITING
 from tests.chat.conftest import NewUser
 from tests.chat.test_rooms import fill
+from tests.support.own_base import own_base
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 AS_JSON = {"Accept": "application/json"}
@@ -287,6 +288,15 @@ def test_moderation_by_forms(room: Room, hers: Client, his: Client, bob: User, c
     page = hers.get(f"/chat/{room.pk}/members/").text
     assert f"mute:{bob.pk}" in page
     assert f"mute:{bob.pk}" not in his.get(f"/chat/{room.pk}/members/").text
+
+
+def test_each_page_has_a_title_in_a_base_of_the_sites_own(
+    room: Room, hers: Client, tmp_path: Path
+) -> None:
+    addresses = ["", f"{room.pk}/", f"{room.pk}/search/", f"{room.pk}/members/"]
+    with own_base("chat", tmp_path):
+        for address in addresses:
+            assert re.search(r"<title>\w", hers.get(f"/chat/{address}").text), address
 
 
 def test_rooms_are_listed_made_joined_and_left(

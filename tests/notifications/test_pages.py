@@ -19,6 +19,7 @@ from django_live.notifications import declare_kind, notify, unread_count
 from django_live.notifications.kinds import preferences_of
 from django_live.notifications.models import Notification
 from django_live.notifications.views import IN_THE_BELL, ON_A_PAGE
+from tests.support.own_base import own_base
 
 
 @pytest.fixture
@@ -59,6 +60,12 @@ def test_the_list_is_in_pages_the_newest_first(browser: Client, ann: User) -> No
     assert second.context["older"] is None
     for odd in ("x", "-1", "٣", "9" * 40, ""):
         assert browser.get("/notifications/", {"before": odd}).status_code == 200
+
+
+def test_each_page_has_a_title_in_a_base_of_the_sites_own(browser: Client, tmp_path: Path) -> None:
+    with own_base("notifications", tmp_path):
+        for address in ("", "preferences/"):
+            assert re.search(r"<title>\w", browser.get(f"/notifications/{address}").text), address
 
 
 def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: User) -> None:
