@@ -17,12 +17,12 @@ from django.core.exceptions import PermissionDenied
 
 from django_live import Message, Rejected, Topic, Viewer
 from django_live.core.log import get_log
-from django_live.core.state import SharedState
+from django_live.core.state import Entries, SharedState
 from django_live.core.topics import registry
 from django_live.features import attendance as attendance_module
 from django_live.features.attendance import Attendance, short
 from django_live.features.presence import Presence, PresenceTopic, members_of, presence_of
-from django_live.features.seats import Seats
+from django_live.features.seats import LARGE, Seats, map_of
 from tests.contracts.conftest import FakeClock
 
 pytestmark = pytest.mark.asyncio
@@ -410,6 +410,42 @@ async def test_a_large_topic_counts_a_member_once_over_processes(
     await there.write()
     await there.count()
     assert (await in_thread(lambda: members_of(room))).count == 8
+
+
+async def test_a_large_topic_does_not_count_the_members_of_a_killed_process(
+    room: Topic, time: FakeClock, new_process: Callable[[], Process]
+) -> None:
+    killed, living = new_process(), new_process()
+    for number in range(6):
+        killed.open(f"1{number}", f"k{number}")
+        living.open(f"2{number}", f"l{number}")
+    await killed.write()
+    await living.write()
+    reader = await in_thread(lambda: Reader(room))
+    for _ in range(5):
+        time.advance(LEASE / 5)
+        await living.round()
+    assert (await in_thread(lambda: members_of(room))).count == 6
+    await in_thread(reader.read)
+    assert reader.count == 6
+
+
+async def test_a_count_does_not_hide_members_that_are_named_meanwhile(
+    room: Topic, process: Process, state: SharedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        process.open(str(number), f"c{number}")
+    await process.write()
+    entries = Seats._entries
+
+    def read_as_others_write(seats: Seats, topic: Topic) -> Entries:
+        state.delete(map_of(topic), [LARGE])
+        return entries(seats, topic)
+
+    monkeypatch.setattr(Seats, "_entries", read_as_others_write)
+    await process.count()
+    monkeypatch.undo()
+    assert (await in_thread(lambda: members_of(room))).members
 
 
 async def test_a_large_topic_that_shrinks_names_its_members_again(
