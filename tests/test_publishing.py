@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy
 
 from django_live import Topic, apublish, apublish_many, publish, publish_many
 from django_live.core import bus, commits, sending, sweeping
+from django_live.core.allowance import Allowance
 from django_live.core.events import Event
 from django_live.core.log import get_log
 from django_live.core.outbox import get_outbox
@@ -397,9 +398,9 @@ def test_a_layer_that_hangs_costs_a_bounded_wait_and_no_memory(
     own = SpareLoop()
     monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
     monkeypatch.setattr(sending, "spare_loop", own)
-    monkeypatch.setattr(sending, "SEND_TIMEOUT", 0.05)
     for n in range(5):
-        publish(TOPIC, "said", n)
+        with Allowance(for_layer=0.05).in_force():
+            publish(TOPIC, "said", n)
     assert kept() == [0, 1, 2, 3, 4]
     assert caplog.text.count("were not sent over the channel layer") == 5
     own.flush(timeout=10)
@@ -407,6 +408,24 @@ def test_a_layer_that_hangs_costs_a_bounded_wait_and_no_memory(
     # What is sent next comes after the cancelled sends have let go: they take turns.
     own.run(lambda: asyncio.sleep(0), 10)
     assert layer.waiting == 0
+
+
+def test_the_hooks_of_a_commit_wait_no_longer_than_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = StuckLayer()
+    own = SpareLoop()
+    monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
+    monkeypatch.setattr(sending, "spare_loop", own)
+    for _ in range(2):  # the second has its own
+        began = time.monotonic()
+        with transaction.atomic():
+            for n in range(10):
+                publish("ephemeral/hooks", "said", n)
+        assert time.monotonic() - began < 4  # ten times a time-out is twelve
+    assert caplog.text.count("were not sent over the channel layer") == 20
+    assert caplog.text.count("it has not answered before") == 18
+    own.flush(timeout=10)
 
 
 # -- what may be published -------------------------------------------------------------------------
@@ -796,10 +815,10 @@ def test_a_layer_that_hangs_is_waited_for_once(
     own = SpareLoop()
     monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
     monkeypatch.setattr(sending, "spare_loop", own)
-    monkeypatch.setattr(sending, "SEND_TIMEOUT", 0.3)
     monkeypatch.setattr(sending, "MESSAGES_AT_ONCE", 2)
     began = time.monotonic()
-    publish_many([(f"open/t{n}", "said", n) for n in range(40)])
+    with Allowance(for_layer=0.3).in_force():
+        publish_many([(f"open/t{n}", "said", n) for n in range(40)])
     assert time.monotonic() - began < 3  # 20 times the wait would be 6 seconds
     assert caplog.text.count("were not sent over the channel layer") == 20
     own.flush(timeout=10)

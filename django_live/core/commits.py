@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import sweeping
+from .allowance import Allowance
 from .outbox import Entry, told_of
 from .topics import Topic
 
@@ -40,14 +41,29 @@ def savepoints_of(connection: BaseDatabaseWrapper) -> frozenset[str]:
 
 def after_commit(work: Callable[[], None], using: str) -> None:
     """``transaction.on_commit()`` for our own work: robust."""
-    transaction.on_commit(AfterCommit(work), using=using, robust=True)
+    hook = AfterCommit(work, allowance=_allowance_of(using))
+    transaction.on_commit(hook, using=using, robust=True)
+
+
+def _allowance_of(using: str) -> Allowance:
+    """What the hooks of one commit share: so ten events wait no longer than one."""
+    hooks = (hook[1] for hook in reversed(transaction.get_connection(using).run_on_commit))
+    newest = next((hook for hook in hooks if isinstance(hook, AfterCommit)), None)
+    # In a test's transaction the hooks that have run are still there.
+    return newest.allowance if newest and not newest.allowance.is_begun else Allowance()
 
 
 class AfterCommit:
     """A commit hook that runs once, also where a test runs it early (``settle``)."""
 
-    def __init__(self, work: Callable[[], None], commit: Commit | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[], None],
+        commit: Commit | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
         self.commit = commit
+        self.allowance = allowance or Allowance()
         # Django's report of a failing robust hook wants one.
         self.__qualname__ = getattr(work, "__qualname__", repr(work))
         self._work: Callable[[], None] | None = work
@@ -55,7 +71,8 @@ class AfterCommit:
     def __call__(self) -> None:
         work, self._work = self._work, None
         if work is not None:
-            work()
+            with self.allowance.in_force():
+                work()
 
 
 class Bundled(NamedTuple):
@@ -156,7 +173,7 @@ class Commit:
             self.rows += 1
             if len(self.topics) <= MANY_TOPICS:
                 self.topics.setdefault(entry.topic.key, entry.topic)
-        hook = AfterCommit(self.number, commit=self)
+        hook = AfterCommit(self.number, commit=self, allowance=_allowance_of(self.alias))
         transaction.on_commit(hook, using=self.alias, robust=True)
 
     def number(self) -> None:

@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from ..exceptions import InvalidEvent
+from .allowance import Allowance
 from .bundles import Told, pack
 from .commits import NAMED, Bundled, Commit, after_commit, commits_by_itself, savepoints_of
 from .events import Draft, check_key, check_type, encode_data, known_connection
@@ -261,7 +262,8 @@ def _leave_to_sweep(entries: Sequence[Entry], alias: str) -> None:
 
 
 def _deliver_now(boxed: Sequence[Entry], direct: Sequence[Entry], alias: str) -> None:
-    if boxed:
-        topics = list({entry.topic.key: entry.topic for entry in boxed}.values())
-        number_now(topics, alias, also=boxed)
-    send_numbered(append_direct(direct))
+    with Allowance().in_force():
+        if boxed:
+            topics = list({entry.topic.key: entry.topic for entry in boxed}.values())
+            number_now(topics, alias, also=boxed)
+        send_numbered(append_direct(direct))

@@ -10,9 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from . import bus, headway, tracing
+from .allowance import Allowance, allowance
 from .counting import tally
 from .events import Draft, Event
 from .log import Appended, get_log
@@ -22,10 +22,6 @@ from .topics import Topic
 
 logger = logging.getLogger("django_live.publishing")
 
-SEND_TIMEOUT = 1.2
-"""Seconds a sync caller waits for the channel layer, whatever it sends. Later the events are found in
-the log. Two are promised, and a store in the same Redis may have taken a part of them."""
-_in_a_hurry: ContextVar[float] = ContextVar("in_a_hurry", default=float("inf"))
 MESSAGES_AT_ONCE = 200
 BYTES_AT_ONCE = 1024 * 1024
 """Messages, and data in them, that are handed on together."""
@@ -66,16 +62,6 @@ def append_direct(entries: Sequence[Entry]) -> Iterator[Numbered]:
 
 
 _observers: list[Observer] = []
-
-
-@contextmanager
-def waiting_at_most(seconds: float) -> Iterator[None]:
-    """What is sent in this block makes its caller wait no longer than that for the channel layer."""
-    token = _in_a_hurry.set(seconds)
-    try:
-        yield
-    finally:
-        _in_a_hurry.reset(token)
 
 
 @contextmanager
@@ -122,7 +108,7 @@ class _Sending:
     """Hands messages on, several at a time, and stops waiting for a layer that does not answer."""
 
     def __init__(self) -> None:
-        self._deadline: float | None = None
+        self._allowance: Allowance = allowance()
         self._names: dict[str, str] = {}
         self._messages: list[bus.Envelope] = []
         self._size = 0
@@ -158,17 +144,17 @@ class _Sending:
             )
 
     def _send_and_wait(self, messages: Sequence[bus.Envelope]) -> None:
-        began = time.monotonic()
-        if self._deadline is None:
-            self._deadline = began + min(SEND_TIMEOUT, _in_a_hurry.get())
-        if began >= self._deadline:
+        seconds = self._allowance.of_layer
+        if not seconds:
             raise TimeoutError("it has not answered before")
-        spare_loop.run(
-            lambda: bus.send(messages),
-            self._deadline - began,
-            needs_thread=bus.needs_running_loop(),
-        )
-        self._deadline += time.monotonic() - began  # it answers
+        began = time.monotonic()
+        try:
+            spare_loop.run(
+                lambda: bus.send(messages), seconds, needs_thread=bus.needs_running_loop()
+            )
+        except Exception:
+            self._allowance.layer_failed(time.monotonic() - began)
+            raise
 
 
 def _show_observers(topic: Topic, appended: Appended) -> None:

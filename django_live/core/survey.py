@@ -28,6 +28,7 @@ from django.utils.module_loading import import_string
 
 from ..conf import live_settings
 from ..exceptions import InvalidTopic, StoreError, UnknownTopic
+from .allowance import Allowance
 from .control import QUESTION, ControlTopic
 from .facts import Facts, Row
 from .hooks import hook_threads, in_thread
@@ -35,7 +36,6 @@ from .hub import Hub
 from .log import get_log
 from .publishing import publish
 from .records import record
-from .sending import waiting_at_most
 from .state import SharedState, get_state
 from .topics import as_topic
 
@@ -188,7 +188,7 @@ def ask(
     }
     if of is not None:
         question["processes"] = list(known)
-    with waiting_at_most(SEND_PATIENCE):
+    with Allowance(for_layer=SEND_PATIENCE).in_force():
         publish(ControlTopic(), QUESTION, question, on_commit=False)
     survey.answers = _collected(id, known.keys(), began + seconds)
     survey.missing = [process for one, process in known.items() if one not in survey.answers]

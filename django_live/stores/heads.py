@@ -103,9 +103,12 @@ class Patience:
     def is_over(self) -> bool:
         return time.monotonic() >= self._deadline
 
-    def wait(self) -> None:
-        time.sleep(self._pause * random.uniform(0.5, 1.0))
+    def wait(self) -> float:
+        """How many seconds that were."""
+        pause = self._pause * random.uniform(0.5, 1.0)
+        time.sleep(pause)
         self._pause = min(self._pause * 2, 0.02)
+        return pause
 
 
 def lock_heads(using: str, keys: Collection[str]) -> dict[str, Head]:

@@ -3,7 +3,8 @@
 Where the rows and the log share a database, numbering is one transaction: lock the heads, read the
 pending rows, insert the events, delete the rows. Where they do not, the lock and the rows are held
 here while the log appends, under keys made of the rows: killed at any point, the next one appends
-the same rows again and the log knows them.
+the same rows again and the log knows them. Whoever holds them is waited for, on SQLite by everybody who
+writes: so a log is asked whether it answers before the transaction begins, not in it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ TOPICS_AT_ONCE = 1000
 """Topics of one commit whose heads one transaction locks."""
 LOG_PATIENCE = 0.3
 """Seconds. A log elsewhere that fails later than that is not asked for the other topics of a commit:
-each would make the caller wait as long."""
+each would make the caller wait as long. And so long it is believed to answer because it has."""
+DOUBTS = 3
+"""How often one call gives a lock back because it waited longer than that for it."""
 
 T = TypeVar("T")
 
@@ -130,7 +133,7 @@ class Numberer:
             batch = self.number_once(topics, ())
             return batch and batch._replace(is_full=True)
         except _LogFailed as failure:
-            logger.warning("A bundle of events is left to the next sweep (%s).", failure.__cause__)
+            _leave_bundle(failure)
             return None
         except DatabaseError as error:
             if connections[self.using].in_atomic_block or not is_transient(error):
@@ -173,6 +176,8 @@ class _NumbererElsewhere(Numberer):
     def __init__(self, using: str, log: EventLog) -> None:
         super().__init__(using)
         self.log = log
+        self._answered = float("-inf")
+        self._doubts = DOUBTS
         self.is_silent = False
         """Whether the log made somebody wait in vain: not again for the next topic."""
 
@@ -193,13 +198,16 @@ class _NumbererElsewhere(Numberer):
             return Batch([], frozenset(topics), is_full=False)
 
         def work(locks: dict[str, Head]) -> Batch:
+            self._doubt(topics)
             taken = take([topic] if locks else [], self.using, looks=False)
             rows = taken.rows
             numbered = [Numbered(topic, self._append(topic, rows))] if rows else []
             return Batch(numbered, frozenset(topics if locks else ()), taken.is_full)
 
         try:
-            return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
+            return self._if_it_answers(
+                topics, lambda: with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
+            )
         except _LogFailed as failure:
             logger.warning(
                 "%s is left to the sweep: its log did not take the events (%s).%s",
@@ -208,6 +216,43 @@ class _NumbererElsewhere(Numberer):
                 f" They tell of {subjects}." if (subjects := told_of.get()()) else "",
             )
             return Batch([], frozenset(topics), is_full=False)
+
+    def number_bundle(
+        self, bundle: PendingEvent, topics: Mapping[str, Topic], entries: Sequence[Entry]
+    ) -> Batch | None:
+        if self.is_silent:
+            return None
+        number = super().number_bundle
+        try:
+            return self._if_it_answers(topics, lambda: number(bundle, topics, entries))
+        except _LogFailed as failure:
+            _leave_bundle(failure)
+            return None
+
+    def _if_it_answers(self, topics: Mapping[str, Topic], work: Callable[[], T]) -> T:
+        while True:
+            if self._is_doubtful(topics):
+                self._ask_for_one_of(topics)
+            try:
+                return work()
+            except _Doubtful:
+                self._doubts -= 1
+
+    def _ask_for_one_of(self, topics: Mapping[str, Topic]) -> None:
+        kept = [topic for topic in topics.values() if topic.history is not None]
+        self._asked(lambda: self.log.heads(kept[:1]))
+
+    def _doubt(self, topics: Mapping[str, Topic]) -> None:
+        """Give the lock back where it was waited for so long that nobody knows whether the log still
+        answers: it may be what they all waited for, and each would hold it as long."""
+        if self._doubts and self._is_doubtful(topics):
+            raise _Doubtful
+
+    def _is_doubtful(self, topics: Mapping[str, Topic]) -> bool:
+        """Whether these need the log, and it has not answered just now."""
+        return time.monotonic() - self._answered > LOG_PATIENCE and any(
+            topic.history is not None for topic in topics.values()
+        )
 
     def _append(self, topic: Topic, rows: Sequence[Row]) -> Appended:
         if topic.history is None:
@@ -218,10 +263,12 @@ class _NumbererElsewhere(Numberer):
     def _asked(self, ask: Callable[[], T]) -> T:
         began = time.monotonic()
         try:
-            return ask()
+            answer = ask()
         except (StoreError, DatabaseError, OSError) as error:
             self.is_silent = time.monotonic() - began > LOG_PATIENCE
             raise _LogFailed from error
+        self._answered = time.monotonic()
+        return answer
 
     def _key_of(self, row: Row | PendingEvent) -> str:
         return f"{self.using}:{row.id}:{row.created:.6f}"
@@ -234,6 +281,7 @@ class _NumbererElsewhere(Numberer):
         bundle: PendingEvent,
         entries: Sequence[Entry],
     ) -> list[Numbered]:
+        self._doubt(topics)
         drafts: dict[str, list[Draft]] = {}
         for row in rows:
             drafts.setdefault(row.topic_key, []).append(row.draft(or_key=self._key_of(row)))
@@ -257,7 +305,15 @@ class _NotYet(Exception):
 
 
 class _LogFailed(Exception):
-    """The log that is elsewhere did not take a batch."""
+    """The log that is elsewhere did not take a batch, or does not answer."""
+
+
+class _Doubtful(Exception):
+    """It may have stopped to answer."""
+
+
+def _leave_bundle(failure: _LogFailed) -> None:
+    logger.warning("A bundle of events is left to the next sweep (%s).", failure.__cause__)
 
 
 def _drafts_by_topic(rows: Sequence[Row]) -> dict[str, list[Draft]]:

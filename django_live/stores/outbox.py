@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from django.db import DEFAULT_DB_ALIAS, connections, router
 
+from ..core.allowance import allowance
 from ..core.bundles import Bundle, UnreadableBundle, declared_keys, unpack
 from ..core.outbox import Entry, Numbered, Outbox, told_of
 from ..core.topics import Topic
@@ -108,6 +109,7 @@ class DatabaseOutbox(Outbox):
         self, numberer: Numberer, topics: Sequence[Topic], using: str, also: Sequence[Entry]
     ) -> Iterator[Numbered]:
         patience = Patience()
+        allowed = allowance()
         waiting = {topic.key: topic for topic in topics}
         newest: int | None = None
         while waiting:
@@ -131,7 +133,7 @@ class DatabaseOutbox(Outbox):
             if newest is None:
                 newest = newest_of(waiting, using)
             # Whoever has the lock is likely to take these rows along: look before trying again.
-            patience.wait()
+            allowed.waited_in_vain(patience.wait())
             waiting = still_pending(waiting, newest, using)
             if waiting and patience.is_over():
                 names = told_of.get()() or ", ".join(

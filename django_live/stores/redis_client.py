@@ -3,7 +3,7 @@
 What is said is a plan: a generator that yields commands, gets their replies, and returns its result.
 Plans do no input or output, so each is written once and run by ``run`` or ``arun``.
 
-Must keep true: nobody waits for longer than about two seconds; a command whose reply was lost is sent
+Must keep true: a caller of ``publish()`` waits no longer than it is allowed; a command whose reply was lost is sent
 again only where a second time does nothing that the first one did; connections belong to one process
 and to one event loop.
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -39,10 +41,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from ..conf import SETTING, live_settings
+from ..core.allowance import allowance
 from ..exceptions import StoreError
 
 TIMEOUT = 0.9
 """Seconds for connecting, and for each reply. ``?socket_timeout=3`` in the URL changes it."""
+SHORTEST = 0.05
+"""Seconds for an answer of a connection whose making took all that was allowed."""
 POOL_SIZE = 50
 POOL_WAIT = 0.5
 """Seconds that one waits for a connection when all are in use. redis-py's usual pool would raise."""
@@ -173,24 +178,15 @@ class RedisClient:
     # -- one round trip ----------------------------------------------------------------------------
 
     def _exchange(self, batch: Sequence[Words]) -> list[Any]:
+        """Takes no longer than its caller may wait, more or less; and longer, where the URL gives more
+        to an answer than is usual."""
+        allowed = allowance()
         pool = self._pools_of_process().for_threads
-        connection = pool.get_connection()
-        try:
-            connection.send_packed_command(_packed(batch), check_health=False)
-            replies: list[Any] = []
-            for _ in batch:
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            # Replies that nobody read would be taken for those of the next command.
-            connection.disconnect()
-            raise
-        else:
-            return replies
-        finally:
-            pool.release(connection)
+        seconds = allowed.of_log + max(pool.connection_kwargs["socket_timeout"] - TIMEOUT, 0.0)
+        if not seconds:
+            raise RedisTimeoutError("it is not asked again: a moment ago it did not answer")
+        with allowed.asking_log():
+            return _exchange_over(pool, batch, seconds)
 
     async def _aexchange(self, batch: Sequence[Words]) -> list[Any]:
         pool = await self._pool_of_loop()
@@ -273,6 +269,37 @@ def _no_cancel_lost() -> Iterator[None]:
     finally:
         if task and task.cancelling() > before:
             raise asyncio.CancelledError
+
+
+def _exchange_over(pool: Any, batch: Sequence[Words], seconds: float) -> list[Any]:
+    began = time.monotonic()
+    connection = pool.get_connection()
+    try:
+        _wait_at_most(connection, seconds - (time.monotonic() - began))
+        connection.send_packed_command(_packed(batch), check_health=False)
+        replies: list[Any] = []
+        for _ in batch:
+            try:
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        _wait_at_most(connection, inf)
+    except BaseException:
+        # Replies that nobody read would be taken for those of the next command.
+        connection.disconnect()
+        raise
+    else:
+        return replies
+    finally:
+        pool.release(connection)
+
+
+def _wait_at_most(connection: Any, seconds: float) -> None:
+    """For each answer; less than its pool says, or as long as that."""
+    usual = connection.socket_timeout
+    # Not by an argument of read_response(): redis-py 5 has none.
+    seconds = usual if seconds >= usual else max(seconds, SHORTEST)
+    connection._sock.settimeout(seconds)  # noqa: SLF001
 
 
 def _packed(batch: Sequence[Words]) -> list[bytes]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -62,11 +62,15 @@ class Publisher:
             text=True,
         )
 
-    def publish(self, how: str, topic: str, n: str) -> tuple[str, float]:
+    def begin(self, how: str, topic: str, n: str, times: int = 1) -> None:
+        """Nobody waits for it."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{how} {topic} {n}\n")
+        self.process.stdin.write(f"{how} {topic} {n}\n" * times)
         self.process.stdin.flush()
+
+    def publish(self, how: str, topic: str, n: str) -> tuple[str, float]:
+        assert self.process.stdout is not None
+        self.begin(how, topic, n)
         outcome, seconds = json.loads(self.process.stdout.readline())
         return outcome, seconds
 
@@ -146,3 +150,34 @@ def test_a_publish_while_redis_is_away(
         assert max(seconds for _, seconds in answers.values()) < LONGEST, answers
         if store == "database":
             assert values(plain.events(2, 40)) == ["outside", "inside"]
+
+
+def test_others_that_number_meanwhile_hold_nobody_up(
+    new_server_database: NewDatabase, durable_redis: RedisServer, start_server: StartServer
+) -> None:
+    """With SQLite, where one writes at a time: three processes and a sweep wait for a Redis that hangs,
+    and they held the database meanwhile. Others waited for 20 seconds, and then it was "locked"."""
+    redis = durable_redis
+    live = {"STORE": "redis", "REDIS_URL": redis.url, "HEAD_CHECK": 0.5, "SWEEP": 0.05}
+    env = {
+        **new_server_database("sqlite").env,
+        "LIVE_TEST_LAYER": redis.url,
+        "LIVE_TEST_DJANGO_LIVE": json.dumps(live),
+    }
+    start_server("uvicorn", env=env)
+    with ExitStack() as stack:
+        *others, one = [stack.enter_context(publisher(env)) for _ in range(4)]
+        for process in (*others, one):
+            assert process.publish("outside", "boxed/away", "before")[0] == "returned"
+        redis.pause()
+        try:
+            for process in others:
+                process.begin("outside", "boxed/away", "x", times=8)
+            answers = [one.publish("inside", "open/away", "x") for _ in range(6)]
+        finally:
+            redis.resume()
+    assert {outcome for outcome, _ in answers} == {"returned"}
+    print(answers)  # noqa: T201 -- with `-s`, the figures of each run
+    # The one who was numbering when it began to hang held the database for the time-out of an answer.
+    assert max(seconds for _, seconds in answers[1:]) < LONGEST, answers
+    assert answers[0][1] < LONGEST + 0.9, answers

@@ -15,10 +15,12 @@ from django.test.utils import CaptureQueriesContext
 
 from django_live.core.events import Draft
 from django_live.core.log import Appended, get_log
+from django_live.core.log import Head as LogHead
 from django_live.core.outbox import Entry, Numbered
-from django_live.core.topics import Topic
+from django_live.core.topics import Topic, as_topic
 from django_live.exceptions import StoreError
 from django_live.models import Head, PendingEvent, StoredEvent
+from django_live.stores import numbering
 from django_live.stores.heads import generation, lock_heads
 from django_live.stores.memory import MemoryLog
 from django_live.stores.outbox import DatabaseOutbox
@@ -173,6 +175,72 @@ def test_one_topics_fault_is_not_anothers(
     commit(outbox, entry(room), entry(other))
     assert [batch.topic for batch in outbox.number([room, other], USING)] == [other]
     assert [batch.topic for batch in outbox.sweep(USING)] == [room]
+
+
+class AskedLog(MemoryLog):
+    """Notes what it is asked, and whether a transaction is held meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, bool]] = []
+        self.answers = True
+
+    def heads(self, topics: Sequence[Topic]) -> dict[str, LogHead]:
+        self.asked.append(("heads", connections[USING].in_atomic_block))
+        if not self.answers:
+            raise StoreError("did not answer in time")
+        return super().heads(topics)
+
+    def append(self, topic: Topic, drafts: Sequence[Draft]) -> Appended:
+        self.asked.append(("append", connections[USING].in_atomic_block))
+        return super().append(topic, drafts)
+
+
+@pytest.fixture
+def asked(settings: Settings) -> AskedLog:
+    settings.DJANGO_LIVE = {"STORE": f"{__name__}.AskedLog"}
+    log = get_log()
+    assert isinstance(log, AskedLog)
+    return log
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_that_does_not_answer_is_waited_for_outside_of_a_transaction(
+    outbox: DatabaseOutbox, room: Topic, asked: AskedLog
+) -> None:
+    """On SQLite all who write would wait with it: three processes kept a fourth out for 20 seconds."""
+    asked.answers = False
+    commit(outbox, entry(room))
+    assert list(outbox.number([room], USING)) == []
+    assert list(outbox.sweep(USING)) == []
+    assert asked.asked == [("heads", False)] * 2
+    asked.answers = True
+    assert len(list(outbox.sweep(USING))) == 1
+    assert asked.asked[2:] == [("heads", False), ("append", True)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_waited_long_for_the_lock_asks_again_and_not_for_ever(
+    outbox: DatabaseOutbox, room: Topic, asked: AskedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(outbox, entry(room))
+    list(outbox.number([room], USING))  # makes what is to be locked
+    asked.asked.clear()
+    monkeypatch.setattr(numbering, "LOG_PATIENCE", 0.0)  # any wait is long
+    commit(outbox, entry(room))
+    assert len(list(outbox.number([room], USING))) == 1
+    assert asked.asked == [("heads", False)] * (1 + numbering.DOUBTS) + [("append", True)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_topics_that_keep_nothing_do_not_need_the_log(
+    outbox: DatabaseOutbox, asked: AskedLog
+) -> None:
+    topic = as_topic("ephemeral/none")
+    asked.answers = False
+    commit(outbox, entry(topic))
+    assert len(list(outbox.number([topic], USING))) == 1
+    assert asked.asked == []
 
 
 # -- a topic that somebody else numbers ------------------------------------------------------------

@@ -22,8 +22,12 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from django_live.checks import check_settings
+from django_live.core import bus
+from django_live.core.allowance import Allowance
 from django_live.core.events import Draft, encode_data
 from django_live.core.log import get_log
+from django_live.core.outbox import Numbered
+from django_live.core.sending import send_numbered
 from django_live.core.topics import History, Topic
 from django_live.exceptions import StoreError
 from django_live.stores import clock
@@ -258,6 +262,63 @@ def test_a_publisher_does_not_wait_long_for_a_redis_that_is_down(
     else:
         own_redis.resume()
     assert own_log.append(room, said("c")).events
+
+
+class StuckLayer:
+    """Takes a message and never answers."""
+
+    async def group_send(self, group: str, message: object) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_slow_answer_and_a_layer_that_hangs_are_not_too_much_together(
+    own_log: RedisLog, own_redis: RedisServer, room: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both may take nearly as long as each may."""
+    layer = StuckLayer()
+    monkeypatch.setattr(bus, "layer_in_force", lambda: layer)
+    own_log.append(room, said("a"))
+    own_redis.pause()
+    later = threading.Timer(0.8, own_redis.resume)
+    later.start()
+    begun = time.monotonic()
+    with Allowance().in_force():
+        assert send_numbered([Numbered(room, own_log.append(room, said("b")))]) == 1
+    waited = time.monotonic() - begun
+    later.join()
+    assert 0.8 < waited < MOST_WAIT
+
+
+def test_a_commit_waits_for_a_redis_that_is_silent_as_long_as_one_event_does(
+    own_log: RedisLog, own_redis: RedisServer, room: Topic
+) -> None:
+    own_log.append(room, said("a"))
+    own_redis.pause()
+    begun = time.monotonic()
+    try:
+        with Allowance().in_force():
+            for _ in range(10):
+                with pytest.raises(StoreError, match="did not answer"):
+                    own_log.append(room, said("b"))
+    finally:
+        own_redis.resume()
+    assert time.monotonic() - begun < MOST_WAIT
+    assert own_log.append(room, said("c")).events  # another caller, another allowance
+
+
+def test_a_time_out_that_the_url_names_is_waited_for(
+    own_redis: RedisServer, settings: Settings, room: Topic
+) -> None:
+    settings.DJANGO_LIVE = {"STORE": "redis", "REDIS_URL": f"{own_redis.url}?socket_timeout=30"}
+    get_log.cache_clear()
+    log = get_log()
+    log.append(room, said("a"))
+    own_redis.pause()
+    later = threading.Timer(1.6, own_redis.resume)
+    later.start()
+    with Allowance().in_force():
+        assert log.append(room, said("b")).events
+    later.join()
 
 
 def test_a_redis_that_is_down_delays_no_event_loop_for_long(
