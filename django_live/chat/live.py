@@ -35,6 +35,9 @@ class RoomTopic(Topic):
     history = History(events=1000, age=timedelta(days=1))
     interactive = True
     outbox = True
+    replies_first = (
+        True  # their own message stands on their screen; what they wait for is that it is kept
+    )
     room: int
 
     def can_subscribe(self, viewer: Viewer) -> bool:

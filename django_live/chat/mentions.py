@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..core.commits import after_commit
+from ..core.commits import after_commit, tell_of_commit
 from .models import Membership, Message, Room
 from .rows import name_of
 from .texts import excerpt, mentioned
@@ -40,7 +40,8 @@ def tell(message: Message, room: Room, using: str) -> None:
     """Notify those whom a message mentions, after the commit. Without a mention it costs nothing."""
     names = mentioned(message.text) if _is_heard() else []
     if names:
-        after_commit(lambda: _tell(names, message, room, using), using)
+        notify_them = lambda: _tell(names, message, room, using)  # noqa: E731
+        after_commit(lambda: tell_of_commit(notify_them), using)
 
 
 def _tell(names: list[str], message: Message, room: Room, using: str) -> None:

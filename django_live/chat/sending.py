@@ -40,7 +40,8 @@ def send(
     """Say something in a room, as ``author``, and tell everybody there.
 
     ``client_id`` is the sender's own name for the message (8 to 64 of ``a-z0-9_-``): the same one again
-    answers with the message that is there already. ``reply_to`` is the key of a message of the room,
+    answers with the message that is there already, whatever became of its author or of what it answers
+    to since. ``reply_to`` is the key of a message of the room,
     ``files`` those of uploads. Raises ``Rejected`` with a text for the author and a code, and
     ``PermissionDenied`` where they may not know of the room.
     """
@@ -65,12 +66,22 @@ def send(
             publish(topic, "message", row(message, sent), using=using)
             mentions.tell(message, access.room, using)
             return message
-    except IntegrityError:
-        # It was stored before, and what was done now is undone, the number included.
-        own = Message.objects.using(using).filter(room_id=room_id, author=author, client_id=name)
-        if (known := own.select_related("author").first()) is None:
+    except (IntegrityError, Rejected, PermissionDenied):
+        # What was done now is undone, the number included. Who sends again is answered as they were, or
+        # would have been, the first time: that they were muted since does not unsay it.
+        known = _sent_before(room_id, author, name, namespace, using) if client_id else None
+        if known is None:
             raise
         return known
+
+
+def _sent_before(
+    room_id: int, author: Any, client_id: str, namespace: str | None, using: str
+) -> Message | None:
+    own = Message.objects.using(using).filter(room_id=room_id, author=author, client_id=client_id)
+    if namespace is not None:
+        own = own.filter(room__namespace=namespace)
+    return own.select_related("author").first()
 
 
 def _take_number(room_id: int, author: Any, namespace: str | None, using: str) -> Access:

@@ -7,7 +7,10 @@ not reach the caller.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -51,6 +54,63 @@ def _allowance_of(using: str) -> Allowance:
     newest = next((hook for hook in hooks if isinstance(hook, AfterCommit)), None)
     # In a test's transaction the hooks that have run are still there.
     return newest.allowance if newest and not newest.allowance.is_begun else Allowance()
+
+
+# -- who is answered first --------------------------------------------------------------------------
+
+
+class PutOff:
+    """What was committed in a block of ``putting_off()`` and is not told yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: list[Callable[[], None]] | None = []
+
+    def add(self, work: Callable[[], None]) -> bool:
+        """Keep it for ``tell()``; False where that was called already: a thread may outlive the block
+        whose context it has a copy of."""
+        with self._lock:
+            if self._works is not None:
+                self._works.append(work)
+            return self._works is not None
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._works)
+
+    def tell(self) -> None:
+        """Do all of it, in order; a fault of one is logged."""
+        with self._lock:
+            works, self._works = self._works or [], None
+        for work in works:
+            try:
+                work()
+            except Exception:
+                logger.exception("What was put off after a commit has failed.")
+
+
+_put_off: ContextVar[PutOff | None] = ContextVar("put_off", default=None)
+
+
+@contextmanager
+def putting_off() -> Iterator[PutOff]:
+    """Commits in this block are told by ``tell()`` of what it yields, which its caller has to call: when
+    somebody waits for the commit and need not wait for the numbering, too. A process that dies in
+    between has its rows in the outbox, as at any other moment before they are numbered."""
+    waiting = PutOff()
+    token = _put_off.set(waiting)
+    try:
+        yield waiting
+    finally:
+        _put_off.reset(token)
+
+
+def tell_of_commit(work: Callable[[], None]) -> None:
+    """Do this now, after a commit, or when whoever waits for the commit was answered."""
+    waiting = _put_off.get()
+    if waiting is None or not waiting.add(work):
+        work()
 
 
 class AfterCommit:
@@ -180,6 +240,9 @@ class Commit:
         if self.numbered:
             return
         self.numbered = True
+        tell_of_commit(self._number)
+
+    def _number(self) -> None:
         if max(len(self.topics), self.rows) > MANY_TOPICS:
             sweeping.sweep_later(self.alias)
             return

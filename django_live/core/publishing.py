@@ -20,7 +20,15 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from ..exceptions import InvalidEvent
 from .allowance import Allowance
 from .bundles import Told, pack
-from .commits import NAMED, Bundled, Commit, after_commit, commits_by_itself, savepoints_of
+from .commits import (
+    NAMED,
+    Bundled,
+    Commit,
+    after_commit,
+    commits_by_itself,
+    savepoints_of,
+    tell_of_commit,
+)
 from .events import Draft, check_key, check_type, encode_data, known_connection
 from .log import get_log
 from .outbox import Entry, get_outbox
@@ -161,7 +169,7 @@ def publish_entries(
         commit.about += islice(about, NAMED + 1)
         commit.will_number(boxed)
     if direct:
-        after_commit(lambda: _deliver_now([], direct, alias), alias)
+        after_commit(lambda: tell_of_commit(lambda: _deliver_now([], direct, alias)), alias)
 
 
 class Story(NamedTuple):

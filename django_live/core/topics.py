@@ -90,6 +90,10 @@ class Topic:
     """True: the browser also sends often, so clients prefer a WebSocket."""
     outbox: ClassVar[bool] = False
     """True: events are rows in the caller's transaction first, whatever the store."""
+    replies_first: ClassVar[bool] = False
+    """True: the sender of a message is answered as soon as ``on_message`` has returned, and what it has
+    published in transactions is numbered and sent after that. For messages whose sender waits for the
+    commit; an ``on_message`` that goes on for long after it would keep everybody else waiting."""
 
     namespace: str = ""
     attendants: tuple[Attendant, ...] = ()

@@ -2,7 +2,8 @@
 
 Must keep true: the messages of one sender to one topic are handled in order, one at a time, and those
 to different topics do not wait for each other; what waits is bounded; nothing that a client sends
-raises beyond this module, and what the project's own code raises is told by a code.
+raises beyond this module, and what the project's own code raises is told by a code; where the sender is
+answered before others hear of what was done, that is committed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
@@ -20,6 +22,7 @@ from django.http import Http404
 
 from ..conf import live_settings
 from ..core import hooks
+from ..core.commits import PutOff, putting_off
 from ..core.counting import tally
 from ..core.events import encode_data
 from ..core.topics import Message, Topic, Viewer
@@ -63,8 +66,25 @@ def _answer_to(error: Exception, topic: Topic) -> Answer:
     return refusal("unavailable")
 
 
-def handle_in_thread(topic: Topic, message: Message) -> Answer:
-    """Ask the topic and hand it the message, from a plain thread."""
+Tell = Callable[[Answer], None]
+
+
+def handle_in_thread(topic: Topic, message: Message, tell: Tell) -> None:
+    """Ask the topic and hand it the message, from a plain thread. ``tell`` gets the answer; this returns
+    when the others were told, too."""
+    with _replying_first(topic) as others:
+        answer = _answer_in_thread(topic, message)
+    try:
+        tell(answer)
+    finally:
+        others.tell()
+
+
+def _replying_first(topic: Topic) -> AbstractContextManager[PutOff]:
+    return putting_off() if topic.replies_first else nullcontext(PutOff())
+
+
+def _answer_in_thread(topic: Topic, message: Message) -> Answer:
     try:
         if not message.viewer.still_stands():
             return refusal("signed-out")  # never as a mere visitor, who may perhaps send, too
@@ -85,8 +105,16 @@ async def _in_time(method: Callable[[Message], Awaitable[Any]], message: Message
         return await method(message)
 
 
-async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
+async def _handle_in_loop(topic: Topic, message: Message, tell: Tell) -> None:
     """The same for hooks that are coroutines, on the event loop that is the project's own."""
+    with _replying_first(topic) as others:
+        answer = await _answer_in_loop(topic, message)
+    tell(answer)
+    if others.has_any:
+        await hooks.in_thread(hooks.message_threads(), others.tell)
+
+
+async def _answer_in_loop(topic: Topic, message: Message) -> Answer:
     try:
         # This loads the user, too: coroutines cannot, where Django lets nobody ask a database.
         if not await hooks.in_thread(hooks.message_threads(), message.viewer.still_stands):
@@ -100,9 +128,45 @@ async def _handle_in_loop(topic: Topic, message: Message) -> Answer:
         return _answer_to(error, topic)
 
 
-async def handle(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
-    """``_hand_over()``, counted by its answer."""
-    await _hand_over(topic, message, lambda answer: tell(counted(answer)))
+async def handle(topic: Topic, message: Message, tell: Tell) -> None:
+    """Hand a message to its topic. ``tell`` is called once, in time; this returns when the project's
+    code has come to its end, which may be later: the next message of the topic waits for that."""
+    is_told = False
+
+    def tell_once(answer: Answer) -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            tell(counted(answer))
+
+    methods = topic.can_send, topic.on_message
+    in_loop = any(inspect.iscoroutinefunction(method) for method in methods)
+    begun = in_loop
+    loop = asyncio.get_running_loop()
+
+    def in_thread() -> None:
+        nonlocal begun
+        begun = True
+        handle_in_thread(topic, message, tell_in_loop)
+
+    def tell_in_loop(answer: Answer) -> None:
+        # Straight into the loop, so before what the thread does next: writing to everybody who listens.
+        loop.call_soon_threadsafe(tell_once, answer)
+
+    if in_loop:
+        working = asyncio.ensure_future(_handle_in_loop(topic, message, tell_once))
+    else:
+        working = asyncio.ensure_future(hooks.in_thread(hooks.message_threads(), in_thread))
+    await asyncio.wait({working}, timeout=live_settings().CALL_TIMEOUT)
+    if not working.done():
+        if not is_told:
+            # A thread that has begun cannot be stopped; one that waited for its turn never begins now.
+            tell_once(refusal("timeout" if begun else "busy"))
+            if in_loop or not begun:
+                working.cancel()
+        await asyncio.wait({working})
+    elif isinstance(error := working.exception(), Exception):
+        tell_once(_answer_to(error, topic))
 
 
 def counted(answer: Answer) -> Answer:
@@ -111,34 +175,6 @@ def counted(answer: Answer) -> Answer:
     name = answer.code if answer.code in MESSAGES else "rejected"
     tally.count("messages", name if answer.code else "ok")
     return answer
-
-
-async def _hand_over(topic: Topic, message: Message, tell: Callable[[Answer], None]) -> None:
-    """Hand a message to its topic. ``tell`` is called once, in time; this returns when the project's
-    code has come to its end, which may be later: the next message of the topic waits for that."""
-    methods = topic.can_send, topic.on_message
-    in_loop = any(inspect.iscoroutinefunction(method) for method in methods)
-    begun = in_loop
-
-    def in_thread() -> Answer:
-        nonlocal begun
-        begun = True
-        return handle_in_thread(topic, message)
-
-    if in_loop:
-        working = asyncio.ensure_future(_handle_in_loop(topic, message))
-    else:
-        working = asyncio.ensure_future(hooks.in_thread(hooks.message_threads(), in_thread))
-    await asyncio.wait({working}, timeout=live_settings().CALL_TIMEOUT)
-    if working.done():
-        error = working.exception()
-        tell(_answer_to(error, topic) if isinstance(error, Exception) else working.result())
-        return
-    # A thread that has begun cannot be stopped; one that waited for its turn never begins now.
-    tell(refusal("timeout" if begun else "busy"))
-    if in_loop or not begun:
-        working.cancel()
-    await asyncio.wait({working})
 
 
 # -- how much at once ------------------------------------------------------------------------------

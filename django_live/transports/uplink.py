@@ -8,8 +8,10 @@ site can send.
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from math import ceil
+from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import connections, transaction
@@ -137,15 +139,24 @@ def _refused(answer: Answer, topic: str) -> HttpResponse:
 def _in_time(topic: Topic, message: Message) -> Answer:
     """Hand the message to its topic, and wait for it as long as the setting says."""
     is_bounded = inspect.iscoroutinefunction(topic.on_message)
+    answered: Future[Answer] = Future()
+
+    def work() -> None:
+        handle_in_thread(topic, message, answered.set_result)
+
     if is_bounded or any(c.in_atomic_block for c in connections.all(initialized_only=True)):
         # What a transaction of the caller's has written (a TestCase's) only its own thread can see.
-        return handle_in_thread(topic, message)
-    working = hooks.submit(hooks.message_threads(), lambda: handle_in_thread(topic, message))
-    try:
-        return working.result(live_settings().CALL_TIMEOUT)
-    except TimeoutError:
-        # One that still waited for its turn never begins now.
-        return refusal("busy" if working.cancel() else "timeout")
+        work()
+        return answered.result()
+    working = hooks.submit(hooks.message_threads(), work)
+    either: list[Future[Any]] = [answered, working]
+    wait(either, live_settings().CALL_TIMEOUT, FIRST_COMPLETED)
+    if answered.done():
+        return answered.result()
+    if working.done():
+        working.result()  # raises
+    # One that still waited for its turn never begins now.
+    return refusal("busy" if working.cancel() else "timeout")
 
 
 # -- reading ---------------------------------------------------------------------------------------

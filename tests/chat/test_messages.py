@@ -64,6 +64,38 @@ def test_the_same_message_again_is_the_same(room: Room, ann: User, bob: User, he
     assert [data["text"] for _, data in heard(room)] == ["one", "mine"]
 
 
+def test_sent_again_is_answered_as_before_whatever_happened_since(
+    room: Room, ann: User, bob: User, ask: Ask, heard: Heard
+) -> None:
+    """The first answer may have been lost: "muted" would say of a message that is there that it is not."""
+    question = send(room, ann, "Milk?")
+    data = {"text": "Yes", "client_id": "client-1", "reply_to": question.pk}
+    first = ask(bob, room, "send", **data)
+    events = heard(room)
+    delete(question.pk, ann)
+    heard(room)
+
+    def again() -> None:
+        assert ask(bob, room, "send", **data) == first
+
+    again()
+    mute(room, bob, by=ann)
+    again()
+    other = {**data, "client_id": "client-2", "reply_to": None}
+    assert code_of(ask, bob, room, "send", **other) == "muted", "what is new is refused"
+    ban(room, bob, by=ann)
+    again()
+    unban(room, bob, by=ann)
+    leave(room, bob)
+    again()
+    assert code_of(send, room, bob, **data, namespace="acme") == "forbidden", "not across tenants"
+    assert len(events) == 2
+    assert heard(room) == []
+    assert Message.objects.filter(author=bob).count() == 1
+    room.refresh_from_db()
+    assert room.last_number == 2
+
+
 def test_a_rollback_leaves_nothing(room: Room, ann: User, heard: Heard) -> None:
     with transaction.atomic():
         send(room, ann, "never")
