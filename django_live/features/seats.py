@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ..conf import live_settings
 from ..core.events import encode_data
 from ..core.publishing import Item
-from ..core.state import ABSENT, Entries, SharedState
+from ..core.state import ABSENT, Entries, Entry, SharedState
 from ..core.topics import Topic, as_topic
 from ..exceptions import InvalidTopic
 
@@ -145,8 +145,10 @@ class Seats:
         told: list[Item] = []
         for topic, companion in self._rooms(dead):
             entries = self.state.items(map_of(topic))
-            if LARGE in entries.entries:
-                told.append(self._counted(topic, companion))
+            large = entries.entries.get(LARGE)
+            if large is not None:
+                counted = self._counted(topic, companion, large)
+                told += [counted] if counted else []
                 continue
             gone = sorted(key for key in entries.entries if _seat_of(key, dead))
             # Newer than each of them; and nobody sets a seat of this process any more.
@@ -232,17 +234,24 @@ class Seats:
         """Count a large topic's members anew, unless that was done a moment ago: None."""
         if self.state.acquire(f"presence count {topic.key}", me + " " + topic.key, every) is None:
             return None
-        if LARGE not in self.state.items(map_of(topic), [LARGE]).entries:
+        large = self.state.items(map_of(topic), [LARGE]).entries.get(LARGE)
+        if large is None:
             return []
-        return [self._counted(topic, companion)]
+        counted = self._counted(topic, companion, large)
+        return [counted] if counted else None
 
-    def _counted(self, topic: Topic, companion: Topic) -> Item:
+    def _counted(self, topic: Topic, companion: Topic, large: Entry) -> Item | None:
+        """None: somebody has counted meanwhile, or named the members again."""
         entries = self._entries(topic)
         count = len({_member_in(key) for key in entries.entries if key.startswith(SEAT)})
-        version = self.state.set(
-            map_of(topic), {LARGE: str(count)}, ttl=SEAT_LIFE, most=MOST_SEATS
-        ).version
-        return companion, COUNTED, {"version": version, "count": count}
+        changes = self.state.change(
+            map_of(topic),
+            {LARGE: str(count)},
+            ttl=SEAT_LIFE,
+            expect={LARGE: large.version},
+            most=MOST_SEATS,
+        )
+        return changes and (companion, COUNTED, {"version": changes.version, "count": count})
 
     # -- states ------------------------------------------------------------------------------------
 
