@@ -1,6 +1,7 @@
 """Publishing from sync code: how long one `publish()` takes, also while Redis does not answer, how many
 messages it costs on the pub/sub layer, as Redis counts them, and how many events `publish_many()` keeps in
-a second (the best of three runs), by store and channel layer; `async_to_sync(group_send)` beside it.
+a second (the best of three runs), by store and channel layer; beside it the two halves of a `publish()`, each
+alone (the append, and the layer's `group_send` in our loop), and `async_to_sync(group_send)`.
 
 `python benchmarks/publish.py --times 1000`
 """
@@ -69,12 +70,17 @@ def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
     from django.test import override_settings
 
     from django_live import publish, publish_many
+    from django_live.core.events import Draft
+    from django_live.core.log import get_log
+    from django_live.core.spare_loop import spare_loop
+    from django_live.core.topics import as_topic
 
     def row(store: str, what: str, durations: list[float]) -> dict[str, Any]:
         where = database if store == "database" else store
         return {"store": where, "layer": layer, "what": what, **in_milliseconds(durations)}
 
     rows: list[dict[str, Any]] = []
+    topic, draft = as_topic("open/one"), Draft(type="said", data=json.dumps(DATA))
     url = os.environ["BENCH_REDIS"]
     stores = ["database"] if database != "sqlite" else ["database", "memory", "redis"]
     for store in stores:
@@ -82,6 +88,9 @@ def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
             before = messages_sent(url)
             one = each(lambda n: publish("open/one", "said", DATA), times, warm_up=50)
             rows.append(row(store, "publish()", one))
+            if store == "redis":
+                alone = each(lambda n: get_log().append(topic, [draft]), times, warm_up=50)
+                rows.append(row(store, "its append, alone", alone))
             if layer == "pubsub":
                 rows[-1]["layer_messages"] = (messages_sent(url) - before) / (times + 50)
             if layer != "none" or store == "redis":
@@ -107,8 +116,14 @@ def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
                     }
                 )
     if layer != "none":
-        send = async_to_sync(get_channel_layer().group_send)
-        bare = each(lambda n: send("bench", {"type": "said", "data": DATA}), times)
+        group_send = get_channel_layer().group_send
+        message = {"type": "said", "data": DATA}
+        half = each(
+            lambda n: spare_loop.run(lambda: group_send("bench", message), 2), times, warm_up=50
+        )
+        rows.append(row("", "its group_send, alone", half))
+        send = async_to_sync(group_send)
+        bare = each(lambda n: send("bench", message), times)
         rows.append(row("", "async_to_sync(group_send)", bare))
     return rows
 
