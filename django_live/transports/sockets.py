@@ -256,13 +256,23 @@ def abort(send: Send) -> bool:
     owner = getattr(function, "__self__", function)
     if not is_steppable(send):
         return False
-    transport = getattr(owner, "transport", None)
+    transport = getattr(owner, "transport", None) or _transport_of_hypercorn(owner)
     for name in ("abort", "abortConnection"):  # asyncio's, Twisted's
         cut = getattr(transport, name, None)
         if callable(cut):
             cut()
             return True
     return False
+
+
+def _transport_of_hypercorn(stream: Any) -> Any:
+    """Its stream knows its protocol, and that its connection, as whom they send to. None where other
+    streams share the connection (HTTP/2)."""
+    protocol = getattr(getattr(stream, "send", None), "__self__", None)
+    if len(getattr(protocol, "streams", ())) > 1:
+        return None
+    connection = getattr(getattr(protocol, "send", None), "__self__", None)
+    return getattr(getattr(connection, "writer", None), "transport", None)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ with transaction.atomic():
         publish("open/large", "counted", {"n": n, "filling": "x" * 32_000})
 """
 
-NO_WAY_TO_CUT_OFF = {"granian", "hypercorn"}
+NO_WAY_TO_CUT_OFF = {"granian"}
 """Who takes nothing stays in their own buffers: docs/howto/deploy.md."""
 
 
@@ -81,6 +81,39 @@ def test_they_are_found_and_dropped_whatever_they_had_open(
             raise AssertionError("they are not open")
         assert becomes_true(lambda: server.open_files() < before + EACH / 2, 20), "still there"
     assert "Traceback" not in server.log(), server.log_tail()
+
+
+PLACES = 3
+
+
+@pytest.mark.parametrize("name", sorted(NO_WAY_TO_CUT_OFF))
+def test_who_cannot_be_cut_off_takes_nobodys_place(
+    name: str, new_server_database: Callable[..., ServerDatabase], start_server: StartServer
+) -> None:
+    database = new_server_database("sqlite")
+    limited = {**SETTINGS, "MAX_CONNECTIONS": PLACES, "STREAM_LIFETIME": 4.0}
+    env = {**database.env, "LIVE_TEST_DJANGO_LIVE": json.dumps(limited)}
+    server = start_server(name, env=env)
+    visitor = Visitor(server.url)
+    large = cursor_of(visitor, "open/large")
+
+    def is_let_in() -> bool:
+        with gone(server, "/live/events/?topic=open/quiet") as newcomer:
+            newcomer.settimeout(10)
+            return newcomer.recv(4096).startswith(b"HTTP/1.1 200")
+
+    with ExitStack() as stack, OtherProcess(env) as elsewhere:
+        elsewhere.run(FILL)
+        before = server.open_files()
+        for _ in range(ROUNDS):
+            for _ in range(PLACES):
+                stack.enter_context(gone(server, f"/live/events/?topic=open/large&cursor={large}"))
+            if becomes_true(lambda: not is_let_in(), 1):
+                break
+        else:
+            raise AssertionError("there is no limit")
+        assert becomes_true(is_let_in, 20), "their places are not given back"
+        assert server.open_files() >= before + PLACES, "it does cut them off: say so"
 
 
 def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
