@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import sweeping
 from .allowance import Allowance
+from .interruptions import raise_interruption
 from .outbox import Entry, told_of
 from .topics import Topic
 
@@ -44,8 +45,7 @@ def savepoints_of(connection: BaseDatabaseWrapper) -> frozenset[str]:
 
 def after_commit(work: Callable[[], None], using: str) -> None:
     """``transaction.on_commit()`` for our own work: robust."""
-    hook = AfterCommit(work, allowance=_allowance_of(using))
-    transaction.on_commit(hook, using=using, robust=True)
+    transaction.on_commit(AfterCommit(work, allowance=_allowance_of(using)), using=using)
 
 
 def _allowance_of(using: str) -> Allowance:
@@ -114,7 +114,11 @@ def tell_of_commit(work: Callable[[], None]) -> None:
 
 
 class AfterCommit:
-    """A commit hook that runs once, also where a test runs it early (``settle``)."""
+    """A commit hook that runs once, also where a test runs it early (``settle``).
+
+    What fails in it is logged. Django's own robust hooks would also keep from the caller what a signal
+    handler raised.
+    """
 
     def __init__(
         self,
@@ -124,15 +128,19 @@ class AfterCommit:
     ) -> None:
         self.commit = commit
         self.allowance = allowance or Allowance()
-        # Django's report of a failing robust hook wants one.
-        self.__qualname__ = getattr(work, "__qualname__", repr(work))
         self._work: Callable[[], None] | None = work
 
     def __call__(self) -> None:
         work, self._work = self._work, None
-        if work is not None:
+        if work is None:
+            return
+        try:
             with self.allowance.in_force():
                 work()
+        except Exception as error:
+            raise_interruption(error)
+            name = getattr(work, "__qualname__", repr(work))
+            logger.exception("What was to be done after a commit has failed (%s).", name)
 
 
 class Bundled(NamedTuple):
@@ -234,7 +242,7 @@ class Commit:
             if len(self.topics) <= MANY_TOPICS:
                 self.topics.setdefault(entry.topic.key, entry.topic)
         hook = AfterCommit(self.number, commit=self, allowance=_allowance_of(self.alias))
-        transaction.on_commit(hook, using=self.alias, robust=True)
+        transaction.on_commit(hook, using=self.alias)
 
     def number(self) -> None:
         if self.numbered:
@@ -251,7 +259,8 @@ class Commit:
             token = told_of.set(self._subjects)
             try:
                 sweeping.number_now(topics, self.alias)
-            except Exception:
+            except Exception as error:
+                raise_interruption(error)
                 # Their rows are committed: the sweep, or the next publish, tells them.
                 logger.exception("The events of %s are left to the sweep.", self._subjects())
             finally:

@@ -15,6 +15,7 @@ from . import bus, headway, tracing
 from .allowance import Allowance, allowance
 from .counting import tally
 from .events import Draft, Event
+from .interruptions import raise_interruption
 from .log import Appended, get_log
 from .outbox import Entry, Numbered
 from .spare_loop import spare_loop
@@ -133,6 +134,7 @@ class _Sending:
             else:
                 self._send_and_wait(messages)
         except Exception as error:
+            raise_interruption(error)
             names = {self._names[message["key"]] for message in messages}
             logger.warning(
                 "%d events of %s were not sent over the channel layer (%s: %s). Those of topics with "
@@ -167,5 +169,6 @@ def _show_observers(topic: Topic, appended: Appended) -> None:
 def _call(told: Callable[..., None], *facts: object) -> None:
     try:
         told(*facts)
-    except Exception:
+    except Exception as error:
+        raise_interruption(error)
         logger.exception("%r failed.", told)

@@ -23,7 +23,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
+
+from .held_signals import HeldSignals, held_signals
 
 FLUSH_AT_EXIT = 5.0
 LETTING_GO = 0.2
@@ -81,15 +84,6 @@ class _Loop(asyncio.SelectorEventLoop):
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         return _unpatched("socket", "getaddrinfo")(host, port, **options)
 
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """A signal handler's exception that comes just before or after a step of a task would be logged
-        and forgotten, and the task never go on."""
-        error = context.get("exception")
-        callback = getattr(context.get("handle"), "_callback", None)
-        if error is not None and isinstance(getattr(callback, "__self__", None), asyncio.Task):
-            raise error
-        super().call_exception_handler(context)
-
     def __del__(self) -> None:
         """One that was given up ends with the last who knew it, and nobody is warned of that."""
         with suppress(Exception):
@@ -142,21 +136,23 @@ class SpareLoop:
         own = self._own
         deadline = time.monotonic() + timeout
         if own.turn_in_thread is None:
-            if not own.turn.acquire(timeout=timeout):
-                raise TimeoutError("those before it did not end")
-            try:
-                if own.turn_in_thread is None:
-                    if not (needs_thread or _has_green_threads() or _runs_a_loop()):
-                        return _run_here(own, work, deadline - time.monotonic())
-                    own.loop = own.loop or _Loop()
-                    own.turn_in_thread = asyncio.Lock()
-                    _start_thread(own.loop.run_forever)
-            finally:
-                own.turn.release()
+            # A handler that raises between the lock and the `try` after it would leave it locked.
+            with held_signals(partial(_stop, own)) as held:
+                if not own.turn.acquire(timeout=timeout):
+                    raise TimeoutError("those before it did not end")
+                try:
+                    if own.turn_in_thread is None:
+                        if not (needs_thread or _has_green_threads() or _runs_a_loop()):
+                            return _run_here(own, work, deadline - time.monotonic(), held)
+                        own.loop = own.loop or _Loop()
+                        own.turn_in_thread = asyncio.Lock()
+                        _start_thread(own.loop.run_forever)
+                finally:
+                    own.turn.release()
         future = self._submit(own, work)
         try:
             return future.result(timeout=max(deadline - time.monotonic(), 0))
-        except TimeoutError:
+        except BaseException:
             future.cancel()  # else those that wait behind it would pile up in memory
             raise
 
@@ -179,18 +175,24 @@ class SpareLoop:
         concurrent.futures.wait(list(own.unfinished), timeout=left)
 
 
-def _run_here(own: _OfProcess, work: Callable[[], Awaitable[T]], timeout: float) -> T:
+def _stop(own: _OfProcess) -> None:
+    """From a signal's handler."""
+    if own.loop is not None:
+        own.loop.call_soon_threadsafe(own.loop.stop)
+
+
+def _run_here(
+    own: _OfProcess, work: Callable[[], Awaitable[T]], timeout: float, held: HeldSignals
+) -> T:
     loop = own.loop = own.loop or _Loop()
     task = loop.create_task(_after_looking(work))
     try:
-        _run_until_done(loop, task, timeout)
+        _run_until_done(loop, task, timeout, held)
+    finally:
+        # Also when a signal's handler has raised: Ctrl-C, a time limit of Celery.
         if not task.done():
+            held.hold()
             _let_go(own, loop, task)
-    except BaseException:
-        # A signal handler's (Ctrl-C, a time limit of Celery), from anywhere, maybe from between two
-        # steps of the loop itself.
-        _let_go(own, loop, task)
-        raise
     if not task.done() or task.cancelled():
         raise TimeoutError("it did not end in time")
     return task.result()
@@ -204,8 +206,12 @@ async def _after_looking(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def _run_until_done(
-    loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], timeout: float
+    loop: asyncio.AbstractEventLoop,
+    task: asyncio.Task[Any],
+    timeout: float,
+    held: HeldSignals | None = None,
 ) -> None:
+    """``held``: signals that are heard meanwhile."""
     is_late = False
 
     def give_up() -> None:
@@ -213,11 +219,16 @@ def _run_until_done(
         is_late = True
         loop.stop()
 
+    def stop(task: asyncio.Task[Any]) -> None:  # noqa: ARG001
+        loop.stop()
+
     timer = loop.call_later(timeout, give_up)
-    task.add_done_callback(lambda task: loop.stop())
+    task.add_done_callback(stop)
     try:
         while not (task.done() or is_late):
             loop.run_forever()
+            if held is not None:
+                held.hear()
     finally:
         timer.cancel()
 
@@ -225,12 +236,12 @@ def _run_until_done(
 def _let_go(own: _OfProcess, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
     """End work before its time. If it does not end, whatever it holds would be held for ever: then the
     next caller begins with a new loop and new connections."""
-    if not task.done():
-        task.cancel()
-        with suppress(Exception):
-            _run_until_done(loop, task, LETTING_GO)
-    if not task.done():
-        own.loop = None
+    task.cancel()
+    try:
+        _run_until_done(loop, task, LETTING_GO)
+    finally:
+        if not task.done():
+            own.loop = None
 
 
 async def _in_turn(own: _OfProcess, work: Callable[[], Awaitable[T]]) -> T:

@@ -23,6 +23,7 @@ from django.db.models import Min, QuerySet
 
 from ..core.commits import after_commit
 from ..core.forgetting import empties
+from ..core.interruptions import raise_interruption
 from ..core.sweeping import sweep_also
 from ..models import PendingChange
 from . import alarms
@@ -128,6 +129,7 @@ def present_now(using: str, keys: Sequence[str], named: Sequence[str]) -> None:
         outcome = _present(using, keys, Slots(lambda delay: look_again(using, delay)))
         left, fault = outcome.left, outcome.fault
     except Exception as error:
+        raise_interruption(error)
         left, fault = set(keys), error
     if fault is not None and left:
         logger.warning(

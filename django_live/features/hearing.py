@@ -25,6 +25,7 @@ from django.db.models.signals import (
 )
 
 from ..core.commits import after_commit, commits_by_itself
+from ..core.interruptions import raise_interruption
 from .rows import Row, fields_of, kept, kin, loaded_columns, locked, row_of, same_table
 from .telling import COULD_NOT_TELL, Gathered
 
@@ -211,6 +212,7 @@ class Hearer(Generic[M]):
         try:
             yield
         except Exception as error:
+            raise_interruption(error)
             if isinstance(error, DatabaseError) and not commits_by_itself(
                 transaction.get_connection(using)
             ):

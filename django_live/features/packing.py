@@ -20,6 +20,7 @@ from django.db.models import DecimalField, Field, Model
 
 from ..conf import live_settings
 from ..core.bundles import Told
+from ..core.interruptions import raise_interruption
 from ..core.publishing import publish_bundles
 from ..core.topics import Topic, as_topic
 from .audiences import MOST_TOPICS, shielded
@@ -75,7 +76,8 @@ def told_packed(changes: Any, made: Sequence[Model], using: str) -> bool:
         _Teller(changes, using).tell(made)
     except DatabaseError:
         raise
-    except Exception:  # the usual way finds it again, object by object, and logs it
+    except Exception as error:  # the usual way finds it again, object by object, and logs it
+        raise_interruption(error)
         return False
     return True
 

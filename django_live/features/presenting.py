@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Model
 
+from ..core.interruptions import is_interruption
 from ..core.outbox import Entry
 from ..core.publishing import publish_entries
 from ..core.topics import registry
@@ -168,7 +169,7 @@ class Batch:
             telling = self._telling(task, instance)
             entries = telling.entries([], None)
         except Exception as error:
-            if isinstance(error, DatabaseError):
+            if isinstance(error, DatabaseError) or is_interruption(error):
                 raise
             logger.exception(COULD_NOT_TELL, changes.uid, changes.model._meta.label, task.pk)
             return []

@@ -16,6 +16,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Model
 
 from ..core.events import Draft, encode_data
+from ..core.interruptions import is_interruption, raise_interruption
 from ..core.outbox import Entry
 from ..core.publishing import Story, publish_stories
 from .audiences import Place, places, shielded
@@ -136,7 +137,7 @@ class Telling(Generic[M]):
         try:
             return self.entries(told, first)
         except Exception as error:
-            if isinstance(error, DatabaseError):
+            if isinstance(error, DatabaseError) or is_interruption(error):
                 raise
             label = self.changes.model._meta.label
             logger.exception(COULD_NOT_TELL, self.changes.uid, label, self.key["pk"])
@@ -235,6 +236,7 @@ class Telling(Generic[M]):
         try:
             with shielded(self.using):
                 return bool(ask())
-        except Exception:
+        except Exception as error:
+            raise_interruption(error)
             logger.exception("%s.%s failed; the update is told.", self.changes.uid, who)
             return True

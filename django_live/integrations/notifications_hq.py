@@ -16,6 +16,7 @@ from django.apps import apps
 from django.db.models.signals import post_save
 
 from ..conf import live_settings
+from ..core.interruptions import raise_interruption
 from ..notifications.inbox import mark_read, when_read
 from ..notifications.kinds import declare_kind
 from ..notifications.models import Notification
@@ -45,7 +46,8 @@ def _saved(instance: Any, created: bool, using: str, raw: bool, **kwargs: Any) -
             _tell(instance, using)
         elif not instance.unread:
             _mark_ours(instance)
-    except Exception:
+    except Exception as error:
+        raise_interruption(error)
         logger.exception("django-notifications-hq: %s was not told.", instance.pk)
 
 

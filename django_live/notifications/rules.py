@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, Q
 
 from ..core.commits import AfterCommit
+from ..core.interruptions import raise_interruption
 from ..core.state import get_state
 from ..features.conditions import fault
 from ..features.hearing import Hearer
@@ -233,7 +234,7 @@ class _Batch:
     def add(self, records: list[_Record], using: str) -> None:
         hook = _Hook(self, records)
         self._hooks.append(weakref.ref(hook))
-        transaction.on_commit(hook, using=using, robust=True)
+        transaction.on_commit(hook, using=using)
 
     def tell(self) -> None:
         """By the first hook that runs, for all: those of what was rolled back are gone."""
@@ -248,6 +249,7 @@ class _Batch:
             first, last = records[0], records[-1]
             try:
                 first.rule.tell(last.instance, first.before, last.after)
-            except Exception:
+            except Exception as error:
+                raise_interruption(error)
                 label = first.rule.model._meta.label
                 logger.exception("%s failed for %s %s.", first.rule.uid, label, first.key)

@@ -19,6 +19,7 @@ from django.db.models import F, Model
 from django.utils import timezone
 
 from ..core.commits import after_commit
+from ..core.interruptions import raise_interruption
 from ..core.publishing import Item, publish_many
 from . import mail
 from .content import Content, content
@@ -108,9 +109,11 @@ def deliver(
             chosen = [user for user in users if user.pk != leave_out]
             try:
                 count += _Delivery(told, can_see, using, is_quiet).to(chosen)
-            except Exception:
+            except Exception as error:
+                raise_interruption(error)
                 logger.exception("%s: %d people were not notified.", told.source, len(chosen))
-    except Exception:
+    except Exception as error:
+        raise_interruption(error)
         logger.exception("%s: who is to be notified could not be had.", told.source)
     return count
 
@@ -147,7 +150,8 @@ class _Delivery:
             return True
         try:
             return bool(self.can_see(user, self.told.notification(user)))
-        except Exception:
+        except Exception as error:
+            raise_interruption(error)
             logger.exception("%s: can_see() failed for user %s.", self.told.source, user.pk)
             return False
 

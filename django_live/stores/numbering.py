@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 from django.db import DatabaseError, connections
 
 from ..core.events import Draft, Event
+from ..core.interruptions import raise_interruption
 from ..core.log import Appended, EventLog, get_log
 from ..core.outbox import Entry, Numbered, told_of
 from ..core.topics import Topic
@@ -265,6 +266,7 @@ class _NumbererElsewhere(Numberer):
         try:
             answer = ask()
         except (StoreError, DatabaseError, OSError) as error:
+            raise_interruption(error)
             self.is_silent = time.monotonic() - began > LOG_PATIENCE
             raise _LogFailed from error
         self._answered = time.monotonic()

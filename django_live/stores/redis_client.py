@@ -42,6 +42,7 @@ from redis.retry import Retry
 
 from ..conf import SETTING, live_settings
 from ..core.allowance import allowance
+from ..core.interruptions import raise_interruption
 from ..exceptions import StoreError
 
 TIMEOUT = 0.9
@@ -136,6 +137,7 @@ class RedisClient:
                 try:
                     replies = self._exchange(batch)
                 except (RedisError, OSError) as error:
+                    raise_interruption(error)
                     batch = talk.throw(error)
                 else:
                     batch = talk.send(replies)

@@ -7,10 +7,13 @@ is imported: so the background loop runs already when a server forks its workers
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.wsgi import get_wsgi_application
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
@@ -78,6 +81,18 @@ def process_view(_request: HttpRequest) -> HttpResponse:
 @celery_app.task(name="tell")  # type: ignore[untyped-decorator]
 def tell_in_task(topic: str) -> Any:
     tell(topic)
+
+
+@celery_app.task(name="publish_for_ever", soft_time_limit=1)  # type: ignore[untyped-decorator]
+def publish_for_ever(topic: str, report: str) -> None:
+    """Until its time is over; then it says so in a file, and after how long."""
+    began = time.monotonic()
+    try:
+        while True:
+            with transaction.atomic():
+                publish(topic, "counted", {"n": "again"})
+    except SoftTimeLimitExceeded:
+        Path(report).write_text(str(time.monotonic() - began))
 
 
 if warm := os.environ.get("EVERYWHERE_WARM"):

@@ -1,4 +1,4 @@
-"""A channel layer that takes its time to send."""
+"""Channel layers that take their time to send."""
 
 import asyncio
 from typing import Any
@@ -12,3 +12,10 @@ class SlowLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
     async def group_send(self, group: str, message: Any) -> None:
         await asyncio.sleep(0.5)
         await self.__getattr__("group_send")(group, message)
+
+
+class StuckLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
+    """All the time there is."""
+
+    async def group_send(self, group: str, message: Any) -> None:
+        await asyncio.Event().wait()

@@ -20,6 +20,7 @@ from django.conf import settings
 
 from ...core import chores, hooks
 from ...core.events import Position
+from ...core.interruptions import raise_interruption
 from ...core.log import Appended
 from ...core.runtime import runtime
 from ...core.sending import forward_to
@@ -129,6 +130,7 @@ class Outlet:
                 }
                 self._redis().publish(NAME, json.dumps(message))
         except Exception as error:
+            raise_interruption(error)
             self._rest(error)
 
     def _redis(self) -> Any:
