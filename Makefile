@@ -167,6 +167,8 @@ bench: $(DEV_READY) ## measure what benchmarks/README.md lists (many minutes; th
 	$(BIN)/python benchmarks/fanout/connects.py
 	$(BIN)/python benchmarks/fanout/growth.py
 	$(BIN)/python benchmarks/fanout/storm.py
+	$(BIN)/python benchmarks/fanout/memory.py
+	$(BIN)/python benchmarks/fanout/memory.py --churn 300
 	$(BIN)/python benchmarks/chat.py
 	$(BIN)/python benchmarks/fanout/run.py
 	$(BIN)/python benchmarks/summary.py

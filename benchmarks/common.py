@@ -94,6 +94,16 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def with_rows_kept(
+    name: str, rows: list[dict[str, Any]], column: str, order: list[str]
+) -> list[dict[str, Any]]:
+    """These rows, and those of an earlier run that have another value in this column, in this order."""
+    path = RESULTS / f"{name}.json"
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    found = {row[column]: row for row in [*kept, *rows]}
+    return [found[value] for value in order if value in found]
+
+
 def report(name: str, rows: list[dict[str, Any]]) -> None:
     """Print a table, and keep the rows with the machine in `results/<name>.json`."""
     columns = list(dict.fromkeys(column for row in rows for column in row))

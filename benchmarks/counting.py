@@ -4,7 +4,7 @@
 
 The two take turns in one process, so that a busy machine slows both. The sockets are stand-ins that take
 everything at once: what is compared is the hub's own work, which is the smaller part of a delivery's
-cost. docs/concepts/performance.md says what a whole one takes.
+cost; docs/concepts/performance.md says what a whole one takes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from typing import Any
 
 from common import arguments, in_children, report
 
-WHOLE = 10.7
-"""Microseconds of server CPU that a delivery costs on uvicorn, the fastest: docs/architecture.md."""
+WHOLE = 11.9
+"""Microseconds of server CPU that a delivery costs on uvicorn: docs/concepts/performance.md."""
 
 
 class Sink:
-    """Takes everything."""
+    """Takes everything; see ``django_live.core.connections.Sink``."""
+
+    form = "everything"
+
+    def prepare(self, data: bytes) -> bytes:
+        return data
+
+    def put(self, prepared: bytes) -> bool:
+        return True
 
     def write(self, data: bytes) -> bool:
         return True
@@ -33,18 +41,17 @@ class Sink:
         pass
 
 
-def plain_classes() -> tuple[Any, Any]:
-    """The dispatch and the write as they were before anything was counted."""
-    from django_live.core import connections as connections_module
-    from django_live.core.connections import Connection
+def plain_class() -> Any:
+    """The dispatch as it would be if nothing were counted."""
     from django_live.core.feeds import FramedEvent, Subscription
-    from django_live.core.hub import Hub
+    from django_live.core.hub import SLICE_CHECK, Hub
 
     class PlainHub(Hub):
         def _dispatch_to(
             self, readers: Iterator[Subscription], entry: FramedEvent, until: float
         ) -> bool:
             live = Subscription.LIVE
+            now = time.monotonic()
             for count, subscription in enumerate(readers, 1):
                 if subscription.state is live and (
                     not entry.offset or subscription.offset + 1 == entry.offset
@@ -52,36 +59,25 @@ def plain_classes() -> tuple[Any, Any]:
                     connection = subscription.connection
                     if connection.blocked or not subscription.direct:
                         self._fall_behind(subscription, entry)
-                    elif frame := connection.frame(subscription, entry):
-                        connection.write(frame)
-                if count % 32 == 0 and time.perf_counter() > until:
+                    else:
+                        connection.deliver(subscription, entry, now)
+                if count % SLICE_CHECK == 0 and time.perf_counter() > until:
                     return False
             return True
 
-    class PlainConnection(Connection):
-        __slots__ = ()
-
-        def write(self, data: bytes) -> None:
-            self.active = True
-            try:
-                if not self.sink.write(data):
-                    self.blocked = True
-            except Exception:
-                connections_module.logger.debug("", exc_info=True)
-                self.hub.drop(self)
-
-    return PlainHub, PlainConnection
+    return PlainHub
 
 
-def with_readers(hub_class: Any, connection_class: Any, count: int) -> Any:
+def with_readers(hub_class: Any, count: int) -> Any:
     """A hub, and the feed that so many connections read."""
+    from django_live.core.connections import Connection
     from django_live.core.feeds import Subscription
     from django_live.core.topics import Viewer, as_topic
     from django_live.transports.frames import SSE
 
     hub, topic = hub_class(), as_topic("open/a")
     for _ in range(count):
-        one = connection_class(hub, Sink(), SSE, Viewer(), lambda _: None)
+        one = Connection(hub, Sink(), SSE, Viewer(), lambda _: None)
         one.blocked = False
         hub.add(one)
         subscription = hub.subscribe(one, topic)
@@ -93,13 +89,12 @@ def with_readers(hub_class: Any, connection_class: Any, count: int) -> Any:
 
 
 async def measure(connections: int, events: int) -> dict[str, Any]:
-    from django_live.core.connections import Connection
     from django_live.core.events import Event
     from django_live.core.hub import Hub
 
     variants = {
-        "counted": with_readers(Hub, Connection, connections),
-        "plain": with_readers(*plain_classes(), connections),
+        "counted": with_readers(Hub, connections),
+        "plain": with_readers(plain_class(), connections),
     }
     times: dict[str, list[float]] = {name: [] for name in variants}
     data = json.dumps({"text": "x" * 180})

@@ -31,7 +31,7 @@ from django_live.notifications.inbox import inbox_of
 from tests.core.fakes import FakeSink, RecordDialect
 
 class Sink(FakeSink):
-    def write(self, data):
+    def put(self, data):
         LATE.append((time.time(), data))
         return True
 

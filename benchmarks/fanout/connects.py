@@ -24,6 +24,7 @@ from run import (
     SERVER_CPU,
     Load,
     Usage,
+    allow_many_files,
     environment,
     free_port,
     running,
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--server", default="uvicorn")
     options = parser.parse_args()
+    allow_many_files()
     with tempfile.TemporaryDirectory() as folder:
         database, sessions = site(Path(folder))
         by_name = {subject.name: subject for subject in all_subjects("")}

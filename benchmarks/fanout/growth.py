@@ -1,7 +1,7 @@
 """How the cost of a delivery grows: with connections, topics, size, processes.
 
     python benchmarks/fanout/growth.py                       # everything
-    python benchmarks/fanout/growth.py --only "connections,topics"
+    python benchmarks/fanout/growth.py --only "connections,topics" --add   # the others' results are kept
 
 All of it with django_live's streams on uvicorn, default settings, logged-in users. In every row each event is
 checked; the first row is the one that the others are compared with.
@@ -23,12 +23,13 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from common import own_redis, report
+from common import own_redis, report, with_rows_kept
 from reader import stream_request
 from run import (
     SERVER_CPU,
     Load,
     Usage,
+    allow_many_files,
     environment,
     free_port,
     running,
@@ -85,7 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a row's name; several with commas")
+    parser.add_argument("--add", action="store_true", help="keep earlier results of other rows")
     options = parser.parse_args()
+    allow_many_files()
     wanted = [part.strip() for part in options.only.split(",") if part.strip()]
     cases = [c for c in CASES if not wanted or any(part in c.name for part in ["base", *wanted])]
     found: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
@@ -97,7 +100,11 @@ def main() -> None:
                 print(f"round {number + 1}: {case.name} …", file=sys.stderr, flush=True)
                 found[case].append(measure(case, subject, database, sessions, redis_url))
     base = statistics.median(taken["us"] for taken in found[cases[0]])
-    report("growth", [row(case, taken, base) for case, taken in found.items()])
+    rows = [row(case, taken, base) for case, taken in found.items()]
+    if options.add:
+        # Each is compared with the base of its own run; the base that is kept is the last.
+        rows = with_rows_kept("growth", rows, "what", [case.name for case in CASES])
+    report("growth", rows)
 
 
 def measure(

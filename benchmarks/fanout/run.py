@@ -2,6 +2,7 @@
 
     python benchmarks/fanout/run.py                          # all subjects, 3 rounds
     python benchmarks/fanout/run.py --only "uvicorn" --rounds 5
+    python benchmarks/fanout/run.py --only "uvicorn" --add   # the other subjects' results are kept
     python benchmarks/fanout/run.py --connections 10000 --rate 2
 
 Server and load generator have a processor each. Every round starts each subject anew, one after the other,
@@ -15,6 +16,7 @@ import argparse
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import statistics
@@ -32,10 +34,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import psutil
-from common import own_redis, report
+from common import own_redis, report, with_rows_kept
 from subjects import ROOT, Subject, all_subjects
 
 USERS = 200
+FILES = 65_536
 SERVER_CPU, LOAD_CPU = "0", "1"
 
 
@@ -48,12 +51,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=200, help="bytes of an event's data")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a subject's name; several with commas")
+    parser.add_argument("--add", action="store_true", help="keep earlier results of other subjects")
     options = parser.parse_args()
+    allow_many_files()
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with own_redis() as redis_url, tempfile.TemporaryDirectory() as folder:
         database, sessions = site(Path(folder))
-        chosen = choose(all_subjects(redis_url), options.only)
+        subjects = all_subjects(redis_url)
+        chosen = choose(subjects, options.only)
         rounds: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in chosen}
         for number in range(options.rounds):
             for subject in chosen:
@@ -62,7 +68,39 @@ def main() -> None:
                     rounds[subject.name].append(
                         measure(subject, options, database, sessions, Path(own))
                     )
-        report("fanout", [row(name, taken) for name, taken in rounds.items()])
+        rows = [row(name, taken) for name, taken in rounds.items()]
+        compare(rows)
+        if options.add:
+            # Without its yardstick django_live was only there for others to be compared with.
+            rows = [found for found in rows if is_whole(found)] or rows
+            rows = with_rows_kept("fanout", rows, "subject", [subject.name for subject in subjects])
+        report("fanout", rows)
+
+
+def compare(rows: list[dict[str, Any]]) -> None:
+    """Set each beside the yardstick on the same server, and django_live on uvicorn beside each, where
+    both are in this run."""
+    by_name = {found["subject"]: found for found in rows}
+    for found in rows:
+        name = found["subject"]
+        bare = by_name.get("bare" + name.removeprefix("live")) if name.startswith("live") else None
+        for column in ("µs", "burst µs", "p99 ms") if bare else ():
+            found[f"{column} of bare"] = round(found[column] / bare[column], 2)
+        live = by_name.get(f"live uvicorn {name.rpartition(' ')[2]}")
+        if live:
+            found["live's part"] = round(live["µs"] / found["µs"], 3)
+
+
+def is_whole(found: dict[str, Any]) -> bool:
+    return not found["subject"].startswith("live") or "µs of bare" in found
+
+
+def allow_many_files() -> None:
+    """Each connection is a file, here and in the servers; many systems begin with 1,024 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def choose(subjects: list[Subject], only: str) -> list[Subject]:
@@ -136,6 +174,7 @@ def measure(
             idle = Usage.of(server)
             paced = options.rate * options.seconds
             found = {
+                "machines_load": os.getloadavg()[0],
                 "connects_per_second": opened["connections"] / opened["seconds"],
                 "memory_kb": (idle.memory - before.memory) / 1024 / options.connections,
                 "threads": idle.threads,
@@ -323,6 +362,7 @@ def row(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
             * 1e6,
             1,
         ),
+        "load": round(median("machines_load"), 1),
         "result": f"FAILED ({failed})" if failed else "every event once, in order",
     }
 

@@ -29,6 +29,7 @@ from reader import stream_request
 from run import (
     SERVER_CPU,
     Load,
+    allow_many_files,
     environment,
     free_port,
     request,
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    allow_many_files()
     with tempfile.TemporaryDirectory() as folder:
         database, sessions = site(Path(folder))
         stream = next(s for s in all_subjects("") if s.name == "live uvicorn SSE")

@@ -57,6 +57,7 @@ class Hub:
         subscription = Subscription(connection, feed)
         feed.subscriptions.add(subscription)
         connection.subscriptions[topic.key] = subscription
+        connection.topics_changed()
         return subscription
 
     def deliver_from(self, subscription: Subscription, offset: int) -> None:
@@ -84,6 +85,7 @@ class Hub:
         feed.subscriptions.discard(subscription)
         connection.lagging.pop(subscription, None)
         connection.subscriptions.pop(feed.key, None)
+        connection.topics_changed()
         if not feed.in_use:
             self.on_feed_unused(feed)
         self.on_unsubscribed(subscription)

@@ -135,7 +135,11 @@ def refuse_event_loop(name: str) -> None:
 
 async def apublish(topic: Topic | str, type: str, data: Any = None, **options: Any) -> None:
     """``publish()`` for async callers; the same arguments and errors."""
-    await sync_to_async(publish)(topic, type, data, **options)
+    await _publish_in_thread(topic, type, data, **options)
+
+
+# Made once: making it costs 10 µs, a fifth of the way to the thread and back.
+_publish_in_thread = sync_to_async(publish)
 
 
 def publish_entries(

@@ -121,7 +121,8 @@ class Runtime:
         lifetime = live_settings().STREAM_LIFETIME
         lifetime = min(lifetime * random.uniform(0.9, 1.1), viewer.expires - time.time())
         connection.expires = time.monotonic() + lifetime
-        connection.kept_places += kept_places
+        for place in kept_places:
+            connection.keep_place(place)
         self.hub.add(connection)
         try:
             await self.subscribing.open(connection, requests)

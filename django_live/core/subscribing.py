@@ -407,4 +407,4 @@ class Subscribing(Following):
     def _leave(self, subscription: Subscription, *, comes_back: bool) -> None:
         self.hub.unsubscribe(subscription)
         if comes_back and subscription.place:
-            subscription.connection.kept_places.append(subscription.place)
+            subscription.connection.keep_place(subscription.place)

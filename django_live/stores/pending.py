@@ -242,9 +242,15 @@ def _table(connection: BaseDatabaseWrapper) -> str:
     return str(connection.ops.quote_name(PendingEvent._meta.db_table))
 
 
+_names_known: dict[tuple[str, str], str] = {}
+
+
 def _names(connection: BaseDatabaseWrapper, table: str = "") -> str:
-    names = [connection.ops.quote_name(name) for name in ("id", *_COLUMNS)]
-    return ", ".join(f"{table}.{name}" if table else name for name in names)
+    asked = (connection.vendor, table)
+    if asked not in _names_known:
+        names = [connection.ops.quote_name(name) for name in ("id", *_COLUMNS)]
+        _names_known[asked] = ", ".join(f"{table}.{name}" if table else name for name in names)
+    return _names_known[asked]
 
 
 def _marks(values: Sequence[object]) -> str:

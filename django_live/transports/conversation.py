@@ -289,7 +289,7 @@ class Socket:
             return
         for place in plan.kept_places:
             connection.forget_place(place)
-            connection.kept_places.append(place)
+            connection.keep_place(place)
         had = [name for name in asked.topics if name in known]
         if asked.cursor and not known:
             tally.count("reconnects")

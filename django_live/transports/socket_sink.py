@@ -46,12 +46,10 @@ class SocketSink(SteppedSink):
     def prepare(self, data: bytes) -> Message | list[Message]:
         return text_message(data) if is_text(data) else list(messages_of(data))
 
-    def put(self, prepared: Message | list[Message]) -> bool:
-        if prepared.__class__ is not list:
-            return super().put(prepared)
-        for number, message in enumerate(prepared, 1):
-            if not super().put(message):
-                rest = prepared[number:]
+    def _put_each(self, messages: list[Message]) -> bool:
+        for number, message in enumerate(messages, 1):
+            if not self.put(message):
+                rest = messages[number:]
                 if self._unfinished is not None:
                     self._unfinished = self._with_the_rest(self._unfinished, rest)
                 elif rest:  # the server took it, and wants no more for now

@@ -68,6 +68,8 @@ class SteppedSink(Sink, ABC):
     def put(self, prepared: Any) -> bool:
         if self._ended:
             return True
+        if prepared.__class__ is list:
+            return self._put_each(prepared)
         sending = self._send(prepared)
         if self._steps:
             step = sending.__await__()
@@ -79,6 +81,10 @@ class SteppedSink(Sink, ABC):
                 return not self._paused
         self._leave_to_task(sending)
         return False
+
+    def _put_each(self, messages: list[Message]) -> bool:
+        """``put()`` for several messages, which only some transports prepare."""
+        raise NotImplementedError
 
     @abstractmethod
     def end(self) -> None:

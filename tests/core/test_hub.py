@@ -154,6 +154,29 @@ def test_the_cursor_of_a_stream_covers_all_its_topics(reader: Any, say: Any) -> 
     assert len(frame.cursor.split(",")) == 2
 
 
+def test_the_cursor_follows_topics_that_come_and_go(
+    reader: Any, say: Any, process: Process
+) -> None:
+    """It is put together anew only where somebody has several; see ``Connection.is_single``."""
+    sink = reader(ROOM)
+    connection = process.subscription(sink, ROOM).connection
+
+    def places() -> int:
+        say(ROOM, "x")
+        return len(sink.take()[-1].cursor.split(","))
+
+    assert places() == 1
+    connection.keep_place("another.1")
+    assert places() == 2
+    connection.forget_place("another")
+    assert places() == 1
+    second = process.hub.subscribe(connection, Kept(pk=2))
+    second.place = "second.1"
+    assert places() == 2
+    process.hub.unsubscribe(second)
+    assert places() == 1
+
+
 def test_a_sender_that_is_spared_gets_the_cursor_and_no_content(reader: Any, say: Any) -> None:
     sender, other = reader(ROOM), reader(ROOM)
     say(ROOM, "hello", exclude=sender.connection.id)
