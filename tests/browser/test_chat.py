@@ -408,6 +408,27 @@ def test_without_javascript_and_with_a_clock_far_off(
     expect(message(live, "This message was deleted.")).to_have_count(1)
 
 
+def test_where_websockets_are_blocked(shop: Site, new_context: NewContext, expect: Expect) -> None:
+    """By the same code, over a stream and POSTs."""
+    room = new_room(shop, "Behind a proxy")
+    path = f"/chat/{room}/"
+    anna = shop.visit(new_context, "anna", path)
+    bert = shop.visit(new_context, "bert", "/chat/")
+    bert.context.add_init_script("delete window.WebSocket")
+    bert.goto(shop.url + path)
+    bert.wait_for_function("document.documentElement.dataset.liveStatus === 'live'")
+    assert bert.evaluate("typeof WebSocket") == "undefined"
+    say(bert, "by a POST")
+    expect(message(anna, "by a POST")).to_have_count(1)
+    expect(bert.locator("[data-pending]")).to_have_count(0)
+    say(anna, "by a socket")
+    expect(message(bert, "by a socket")).to_have_count(1)
+    do(bert, "by a POST", "delete")
+    for page in (anna, bert):
+        expect(message(page, "This message was deleted.")).to_have_count(1)
+    assert shop.run(KEPT.format(room=room)) == ["by a socket"]
+
+
 def test_the_remote_control(shop: Site, new_context: NewContext, expect: Expect) -> None:
     anna = shop.visit(new_context, "anna", "/remote/")
     bert = shop.visit(new_context, "bert", "/remote/")
