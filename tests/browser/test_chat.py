@@ -342,6 +342,8 @@ def test_a_room_opens_at_its_end_with_pictures_and_without_javascript(
     plain = shop.visit(new_context, "bert", f"/chat/{room}/", java_script_enabled=False)
     assert is_in_log(plain, message(plain, "while you look up"))
     assert not is_in_log(plain, message(plain, "old 1").first)
+    message(plain, "while you look up").locator("summary").click()
+    assert is_in_log(plain, message(plain, "while you look up").locator(".live-chat-menu"))
     short = new_room(shop, "Short")
     shop.run(SAY.format(room=short, user="anna", text="alone"))
     plain.goto(f"{shop.url}/chat/{short}/")
