@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,27 @@ def store(request: pytest.FixtureRequest, settings: Any) -> str:
 # -- after the commit ------------------------------------------------------------------------------
 
 
+def test_a_fault_in_what_is_put_off_costs_the_others_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise OSError("nobody listens")
+
+    with commits.putting_off() as others:
+        commits.tell_of_commit(lambda: done.append(1))
+        commits.tell_of_commit(fail)
+        commits.tell_of_commit(lambda: done.append(2))
+        outlives_the_block = copy_context()
+    assert (done, others.has_any) == ([], True)
+    others.tell()
+    assert done == [1, 2]
+    assert "nobody listens" in caplog.text
+    outlives_the_block.run(commits.tell_of_commit, lambda: done.append(3))
+    assert done == [1, 2, 3], "nobody will tell it later"
+
+
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("topic", [TOPIC, EPHEMERAL])
 class TestOnAnyStore:
@@ -102,6 +124,24 @@ class TestOnAnyStore:
     def test_outside_a_transaction_an_event_is_sent_at_once(self, topic: Topic, sent: Sent) -> None:
         publish(topic, "said", 1)
         assert sent == [(topic.name, 1)]
+
+    def test_what_is_put_off_is_sent_when_somebody_was_answered(
+        self, topic: Topic, sent: Sent
+    ) -> None:
+        with commits.putting_off() as others:
+            with transaction.atomic():
+                publish(topic, "said", 1)
+            with undone():
+                publish(topic, "said", 2)
+            with transaction.atomic():
+                publish(topic, "said", 3)
+            assert sent == [], "committed, and nobody was told"
+        assert sent == []
+        others.tell()
+        assert sorted(data for _, data in sent) == [1, 3]
+        others.tell()
+        publish(topic, "said", 4)
+        assert [data for _, data in sent][2:] == [4]
 
     def test_inside_a_transaction_it_waits_for_the_commit(self, topic: Topic, sent: Sent) -> None:
         with transaction.atomic():

@@ -66,7 +66,12 @@ export class WebSocketTransport implements Transport {
     if (ticket) url.searchParams.set("ticket", await ticket());
     if (signal.aborted) return CUT;
 
-    const socket = new WebSocket(url, "live.1");
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(url, "live.1");
+    } catch {
+      return { ...CUT, blocked: true }; // A policy forbids it, or took it away.
+    }
     socket.binaryType = "arraybuffer";
     const reader = new BinaryReader();
     const pace = new Pace();

@@ -230,7 +230,7 @@ def test_files_refusals_muting_and_a_ban(
     notes.write_text("hello")
     bert.locator("[data-part=file]").set_input_files(str(notes))
     expect(bert.locator("[data-part=files]")).to_contain_text("notes.txt")
-    bert.get_by_role("button", name="Send").click()
+    bert.get_by_role("button", name="Send").click()  # perhaps the file is not there yet
     link = anna.get_by_role("link", name="notes.txt")
     expect(link).to_be_visible()
     with anna.expect_download() as download:
@@ -255,6 +255,124 @@ def test_files_refusals_muting_and_a_ban(
     say(anna, "without him")
     expect(message(anna, "without him")).to_have_count(1)
     assert message(bert, "without him").count() == 0
+
+
+HOLD_UPLOADS = """
+const real = window.fetch;
+window.fetch = async (address, ...rest) => {
+  if (String(address).includes("/upload/")) await new Promise((go) => (window.letGo = go));
+  return real(address, ...rest);
+};
+"""
+
+
+def test_a_message_waits_for_its_file(
+    shop: Site, new_context: NewContext, expect: Expect, tmp_path: Path
+) -> None:
+    room = new_room(shop, "Slow")
+    bert = shop.visit(new_context, "bert", f"/chat/{room}/")
+    bert.evaluate(f"() => {{ {HOLD_UPLOADS} }}")
+    files = bert.locator("[data-part=files]")
+    chosen = bert.locator("[data-part=file]")
+    notes, page = tmp_path / "notes.txt", tmp_path / "page.html"
+    notes.write_text("hello")
+    page.write_text("<script>")
+
+    chosen.set_input_files(str(notes))
+    expect(files).to_contain_text("Sending notes.txt")
+    say(bert, "with a file")
+    assert texts(bert) == []
+    bert.evaluate("window.letGo()")
+    expect(message(bert, "with a file").get_by_role("link", name="notes.txt")).to_be_visible()
+
+    chosen.set_input_files(str(page))
+    expect(files).to_contain_text("Sending page.html")
+    say(bert, "not without it")
+    bert.evaluate("window.letGo()")
+    expect(bert.locator("[data-part=notice]")).to_contain_text("Files of these kinds")
+    expect(bert.get_by_role("textbox", name="Message")).to_have_value("not without it")
+    assert shop.run(KEPT.format(room=room)) == ["with a file"]
+
+
+SHOW = """
+import struct, zlib
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django_live.chat import send
+from django_live.chat.uploads import store
+def chunk(type, data):
+    return struct.pack(">I", len(data)) + type + data + struct.pack(">I", zlib.crc32(type + data))
+head = chunk(b"IHDR", struct.pack(">IIBBBBB", 200, 250, 8, 0, 0, 0, 0))
+body = chunk(b"IDAT", zlib.compress((b"\\0" + b"\\x80" * 200) * 250))
+picture = b"\\x89PNG\\r\\n\\x1a\\n" + head + body + chunk(b"IEND", b"")
+anna = User.objects.get(username="anna")
+file = store({room}, anna, SimpleUploadedFile("grey.png", picture))
+answer = send({room}, anna, "look", files=[str(file.pk)]).number
+"""
+IS_AT_END = """() => {
+  const log = document.querySelector("[data-part=log]");
+  const pictures = [...log.querySelectorAll("img")];
+  const areThere = pictures.length && pictures.every((one) => one.complete && one.naturalHeight);
+  return areThere && log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+}"""
+
+
+def is_in_log(page: Page, row: Locator) -> bool:
+    own, log = row.bounding_box(), page.locator("[data-part=log]").bounding_box()
+    assert own
+    assert log
+    return log["y"] <= own["y"] + 1 and own["y"] + own["height"] <= log["y"] + log["height"] + 1
+
+
+def test_a_room_opens_at_its_end_with_pictures_and_without_javascript(
+    shop: Site, new_context: NewContext
+) -> None:
+    room = new_room(shop, "Gallery", old=40)
+    shop.run(SHOW.format(room=room))
+    anna = shop.visit(new_context, "anna", f"/chat/{room}/")
+    anna.wait_for_function(IS_AT_END)
+    shop.run(SHOW.format(room=room))
+    anna.locator(".live-chat-files img").nth(1).wait_for()
+    anna.wait_for_function(IS_AT_END)
+    anna.locator("[data-part=log]").evaluate("log => (log.scrollTop -= 300)")
+    shop.run(SAY.format(room=room, user="bert", text="while you look up"))
+    anna.locator("[data-part=newer]").wait_for()
+    assert not anna.evaluate(IS_AT_END), "who has scrolled back stays there"
+
+    plain = shop.visit(new_context, "bert", f"/chat/{room}/", java_script_enabled=False)
+    assert is_in_log(plain, message(plain, "while you look up"))
+    assert not is_in_log(plain, message(plain, "old 1").first)
+    message(plain, "while you look up").locator("summary").click()
+    assert is_in_log(plain, message(plain, "while you look up").locator(".live-chat-menu"))
+    short = new_room(shop, "Short")
+    shop.run(SAY.format(room=short, user="anna", text="alone"))
+    plain.goto(f"{shop.url}/chat/{short}/")
+    own = message(plain, "alone").bounding_box()
+    log = plain.locator("[data-part=log]").bounding_box()
+    assert own
+    assert log
+    assert own["y"] < log["y"] + 40, "few messages stand at the top"
+
+
+def test_the_menu_of_a_message_stays_inside_the_log(shop: Site, new_context: NewContext) -> None:
+    """On a phone as well, in either direction of writing, however short the message."""
+    room = new_room(shop, "Narrow")
+    for user, text in (("bert", "x"), ("anna", "y"), ("bert", "long " * 60), ("anna", "z " * 90)):
+        shop.run(SAY.format(room=room, user=user, text=text))
+    anna = shop.visit(new_context, "anna", f"/chat/{room}/", viewport={"width": 390, "height": 800})
+    for direction in ("ltr", "rtl"):
+        anna.evaluate(f"document.documentElement.dir = '{direction}'")
+        for n in range(4):
+            row = anna.locator(".live-chat-list > li").nth(n)
+            row.locator("summary").click()
+            menu = row.locator(".live-chat-menu")
+            menu.scroll_into_view_if_needed()
+            own, log = menu.bounding_box(), anna.locator("[data-part=log]").bounding_box()
+            assert own
+            assert log
+            assert log["x"] <= own["x"], (direction, n)
+            assert own["x"] + own["width"] <= log["x"] + log["width"], (direction, n)
+            row.locator("summary").click()
 
 
 def test_without_javascript_and_with_a_clock_far_off(
@@ -290,6 +408,27 @@ def test_without_javascript_and_with_a_clock_far_off(
     row.locator("summary").click()
     row.get_by_role("button", name="Delete").click()
     expect(message(live, "This message was deleted.")).to_have_count(1)
+
+
+def test_where_websockets_are_blocked(shop: Site, new_context: NewContext, expect: Expect) -> None:
+    """By the same code, over a stream and POSTs."""
+    room = new_room(shop, "Behind a proxy")
+    path = f"/chat/{room}/"
+    anna = shop.visit(new_context, "anna", path)
+    bert = shop.visit(new_context, "bert", "/chat/")
+    bert.context.add_init_script("delete window.WebSocket")
+    bert.goto(shop.url + path)
+    bert.wait_for_function("document.documentElement.dataset.liveStatus === 'live'")
+    assert bert.evaluate("typeof WebSocket") == "undefined"
+    say(bert, "by a POST")
+    expect(message(anna, "by a POST")).to_have_count(1)
+    expect(bert.locator("[data-pending]")).to_have_count(0)
+    say(anna, "by a socket")
+    expect(message(bert, "by a socket")).to_have_count(1)
+    do(bert, "by a POST", "delete")
+    for page in (anna, bert):
+        expect(message(page, "This message was deleted.")).to_have_count(1)
+    assert shop.run(KEPT.format(room=room)) == ["by a socket"]
 
 
 def test_the_remote_control(shop: Site, new_context: NewContext, expect: Expect) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client
 
+from django_live.chat.asking import do
 from django_live.chat.live import RoomTopic
 from django_live.chat.models import Message, Room
 from django_live.core import sweeping
@@ -117,6 +119,18 @@ def test_other_topics_answer_when_all_is_told(
     numbering.may_go_on.set()
     say(numbering, room, ann, "hello")
     assert numbering.steps == ["numbered", "answered"]
+
+
+def test_a_coroutine_answers_first_as_well(
+    numbering: Numbering, room: Room, ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def on_message(self: RoomTopic, asked: Asked) -> Any:
+        return await sync_to_async(do)(self, asked)
+
+    monkeypatch.setattr(RoomTopic, "on_message", on_message)
+    over_socket(numbering, room, ann, "hello")
+    assert numbering.steps == ["answered", "numbered"]
+    assert [data["text"] for _, data in heard(room)] == ["hello"]
 
 
 def test_a_mention_is_told_of_after_the_answer(

@@ -342,6 +342,43 @@ def test_reactions_are_counted_once_for_each(
         assert code_of(react, message.pk, ann, bad) == "malformed"
 
 
+def test_reactions_at_once_are_told_as_they_are_kept(
+    room: Room, ann: User, bob: User, heard: Heard
+) -> None:
+    message = send(room, ann, "cake")
+    heard(room)
+    failed: list[BaseException] = []
+
+    def toggle(user: User, sign: str) -> None:
+        try:
+            for n in range(7):
+                react(message.pk, user, sign, on=n % 2 == 0)
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    work = [(ann, "👍"), (bob, "👍"), (ann, "🎉"), (bob, "🎉")]
+    threads = [threading.Thread(target=toggle, args=one) for one in work]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not failed
+    assert react(message.pk, ann, "👍") == {"1f389": 2, "1f44d": 2}
+    counts: Counter[str] = Counter()
+    told = heard(room)
+    assert len(told) == 28, "each change once"
+    for _, data in told:
+        counts[data["code"]] += 1 if data["on"] else -1
+        assert data["reactions"] == +counts, "each as it was then"
+    with transaction.atomic():
+        react(message.pk, ann, "👍", on=False)
+        transaction.set_rollback(True)
+    assert heard(room) == []
+    assert Reaction.objects.filter(message=message).count() == 4
+
+
 def test_a_mention_notifies_members_only(
     room: Room, ann: User, bob: User, new_user: NewUser
 ) -> None:

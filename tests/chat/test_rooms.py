@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -163,6 +164,20 @@ def test_search(room: Room, ann: User, bob: User, cat: User) -> None:
         search(room, ann, odd)
     with pytest.raises(PermissionDenied):
         search(room, cat, "kettle")
+
+
+def test_the_search_page(room: Room, ann: User) -> None:
+    message = send(room, ann, "The <b>kettle</b> is hot")
+    client = Client()
+    client.force_login(ann)
+    page = client.get(f"/chat/{room.pk}/search/", {"q": "kettle"}).text
+    if not is_possible():
+        assert "There is no search here" in page
+        assert 'type="search"' not in page
+        return
+    assert "The &lt;b&gt;kettle&lt;/b&gt; is hot" in page
+    assert f'href="/chat/{room.pk}/?before={message.number + 1}#live-chat-{message.pk}"' in page
+    assert "Nothing was found." in client.get(f"/chat/{room.pk}/search/", {"q": "teapot"}).text
 
 
 def test_a_person_is_forgotten(room: Room, ann: User, bob: User) -> None:

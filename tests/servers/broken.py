@@ -12,6 +12,7 @@ against it proves nothing.
 ``head-checks``    a lost last event is not looked for
 ``hold``           the view streams by itself
 ``idempotency``    (publishers) a second try is another event
+``numbering``      what was committed is left to other processes, as if this one died at the commit
 ``outbox``         (publishers) an event is written after the commit
 ``patience``       what is done again and again ends with its first failure
 ``resume``         a client that comes back begins like a new one
@@ -48,10 +49,19 @@ def switch_off(mechanism: str) -> None:
             hold.Response._is_to_be_held = lambda self, message: False  # type: ignore[method-assign]
         case "envelope" | "epochs" | "gaps" | "patience" | "resume":
             _switch_off_in_core(mechanism)
+        case "numbering":
+            _switch_off_numbering()
         case "commit" | "idempotency" | "outbox":
             pass
         case unknown:
             raise ValueError(f"LIVE_TEST_BROKEN={unknown!r} is not a mechanism")
+
+
+def _switch_off_numbering() -> None:
+    from django_live.core import sweeping
+
+    setattr(sweeping, "number_now", lambda *args: None)  # noqa: B010 -- not its to export
+    setattr(sweeping, "sweep", lambda *args: 0)  # noqa: B010
 
 
 def _switch_off_in_core(mechanism: str) -> None:

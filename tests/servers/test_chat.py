@@ -31,16 +31,24 @@ AT_ONCE = 1.0
 class Site:
     """Two processes on one database, and a room with members."""
 
-    def __init__(self, engine: Engine, folder: Path, stack: ExitStack, members: int) -> None:
+    def __init__(
+        self, engine: Engine, folder: Path, stack: ExitStack, members: int, *, broken: str = ""
+    ) -> None:
+        """``broken``: what the first process does not do (``broken.py``)."""
         self.database: ServerDatabase = stack.enter_context(server_database(engine, folder))
         room, self.sessions = read_json(self.database.python(MAKE.replace("COUNT", str(members))))
         self.room: int = room
         self.topic = f"live/chat/{room}"
         self.servers = [
             stack.enter_context(
-                Server("uvicorn", env=self.database.env, log_path=folder / f"{n}.log")
+                Server(
+                    "uvicorn",
+                    f"tests.{'servers.broken' if off else 'asgi'}:application",
+                    env={**self.database.env, "LIVE_TEST_BROKEN": off},
+                    log_path=folder / f"{n}.log",
+                )
             )
-            for n in range(2)
+            for n, off in enumerate([broken, ""])
         ]
         self._stack = stack
 
@@ -70,7 +78,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
-        yield Site("sqlite", tmp_path_factory.mktemp("chat"), stack, 6)
+        yield Site("sqlite", tmp_path_factory.mktemp("chat"), stack, 7)
 
 
 def said_to(client: SocketClient, count: int) -> list[str]:
@@ -158,6 +166,34 @@ def test_the_same_room_over_every_transport(site: Site) -> None:
     ]
 
 
+MODERATE = """
+from django.contrib.auth.models import User
+from django_live.chat import {what}
+{what}({room}, User.objects.get(username="{user}"), **({{"by": None}} if "{what}" != "leave" else {{}}))
+answer = None
+"""
+
+
+def test_who_may_no_longer_write_is_told_so_and_nobody_else_is_disturbed(site: Site) -> None:
+    quiet, other = site.socket("m6"), site.socket("m1", process=1)
+    first = send(quiet, site.topic, text="before", client_id="quiet-001")
+    before = site.kept()
+    with OtherProcess(site.database.env) as moderator:
+        moderator.run(MODERATE.format(what="mute", room=site.room, user="m6"))
+        assert send(quiet, site.topic, text="muted").error["code"] == "muted"
+        again = send(quiet, site.topic, text="before", client_id="quiet-001")
+        assert again.data == first.data, "what was kept is acknowledged again"
+        moderator.run(MODERATE.format(what="leave", room=site.room, user="m6"))
+        cut = quiet.wait_for(lambda frame: frame.event == "stream-error")
+        assert cut.data["code"] == "revoked"
+        gone = send(quiet, site.topic, text="after leaving")
+        foreign = send(quiet, "live/chat/99999", text="after leaving")
+        assert gone.error["code"] == foreign.error["code"] == "forbidden"
+    assert not send(other, site.topic, text="undisturbed").error
+    assert said_to(other, 2) == ["before", "undisturbed"]
+    assert [text for _, text in site.kept()[len(before) :]] == ["undisturbed"]
+
+
 BAN = """
 from django.contrib.auth.models import User
 from django_live.chat import ban
@@ -239,6 +275,36 @@ def test_a_process_is_killed_while_fifty_write(
     with ExitStack() as stack:
         site = Site(engine, tmp_path_factory.mktemp("killed"), stack, MEMBERS)
         assert run_with_a_kill(site) == []
+
+
+@pytest.mark.parametrize(
+    "engine", ["sqlite", pytest.param("postgresql", marks=[requires("postgresql")])]
+)
+def test_who_was_answered_is_heard_though_the_process_died_before_it_told_anybody(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """The answer comes before the numbering: a process that is killed in between leaves its rows in the
+    outbox, to the others. This one never numbers anything."""
+    with ExitStack() as stack:
+        site = Site(engine, tmp_path, stack, 3, broken="numbering")
+        writer, other = site.socket("m0"), site.socket("m1", process=1)
+        said = [send(writer, site.topic, text=f"last words {n}").data for n in range(3)]
+        sign = {"id": said[0]["id"], "code": "👍"}
+        reacted = writer.call("send", topic=site.topic, type="react", data=sign)
+        assert reacted.data["reactions"] == {"1f44d": 1}
+        site.servers[0].kill()
+        other.wait_for(lambda frame: frame.event == "reacted")
+        told = [(f.event, f.data["number"]) for f in other.frames if f.is_event]
+        assert told == [("message", 1), ("message", 2), ("message", 3), ("reacted", 1)]
+
+        back = site.socket("m0", process=1)
+        again = back.call("send", topic=site.topic, type="react", data=sign)
+        assert again.data == reacted.data, "sent again it counts once"
+        theirs = other.call("send", topic=site.topic, type="react", data=sign)
+        assert theirs.data["reactions"] == {"1f44d": 2}
+        assert back.wait_for(lambda frame: frame.event == "reacted").data["reactions"] == {
+            "1f44d": 2
+        }
 
 
 def test_the_judge_finds_what_is_wrong(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -18,6 +18,8 @@ export class Composer {
   private readonly field: HTMLTextAreaElement;
   private readonly files: FileRow[] = [];
   private uploading = 0;
+  /** Whether it is to be sent as soon as its files are there. */
+  private isDue = false;
   private answered: Row["reply_to"] = null;
   private typed = 0;
 
@@ -89,7 +91,8 @@ export class Composer {
 
   private submit(): void {
     const text = this.field.value.trim();
-    if ((!text && !this.files.length) || this.uploading) return;
+    this.isDue = this.uploading > 0;
+    if ((!text && !this.files.length) || this.isDue) return;
     const files = this.files.splice(0);
     this.events.send({ client_id: newClientId(), text, reply_to: this.answered, files, at: new Date().toISOString() });
     this.field.value = "";
@@ -111,10 +114,11 @@ export class Composer {
       this.showFile(item, row);
     } catch (error) {
       item.remove();
+      this.isDue = false; // Not without its file.
       this.events.problem((error as Error).message);
-    } finally {
-      this.uploading -= 1;
     }
+    this.uploading -= 1;
+    if (this.isDue && !this.uploading) this.submit();
   }
 
   private async post(file: File): Promise<FileRow> {

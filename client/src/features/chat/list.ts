@@ -12,6 +12,9 @@ const KEPT = 400;
 export class MessageList {
   first: number;
   last: number;
+  /** Whether the reader stays at the end whatever comes: they went there, and did not scroll back. */
+  private isFollowing = false;
+  private top = 0;
   private readonly list: HTMLElement;
   private readonly template: HTMLTemplateElement;
 
@@ -26,6 +29,12 @@ export class MessageList {
     this.first = first;
     this.last = last;
     for (const row of this.rows) showTime(row);
+    // A picture has its height when it is there.
+    log.addEventListener("load", () => this.isFollowing && this.toEnd(), true);
+    log.addEventListener("scroll", () => {
+      this.isFollowing = this.isAtEnd || (this.isFollowing && log.scrollTop >= this.top);
+      this.top = log.scrollTop;
+    });
   }
 
   get rows(): NodeListOf<HTMLElement> {
@@ -51,6 +60,7 @@ export class MessageList {
   }
 
   toEnd(): void {
+    this.isFollowing = true;
     this.log.scrollTop = this.log.scrollHeight;
   }
 

@@ -37,7 +37,8 @@ export class Menu {
     this.close(false, details);
     // Upwards, where there is more room above it.
     const log = this.panel.piece("log")!.getBoundingClientRect();
-    details.toggleAttribute("data-up", details.getBoundingClientRect().top > (log.top + log.bottom) / 2);
+    const { top } = details.querySelector("summary")!.getBoundingClientRect();
+    details.toggleAttribute("data-up", top > (log.top + log.bottom) / 2);
   }
 
   private clicked(event: MouseEvent): void {
