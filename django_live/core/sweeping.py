@@ -92,7 +92,8 @@ def _sweep_what_waits(using: str) -> None:
                 return
             time.sleep(SWEEP_PAUSE)  # for those who number some of it
     finally:
-        connections[using].close()
+        # That of the log, too, where `DATABASE` names another one.
+        connections.close_all()
 
 
 errands = Errands(_sweep_what_waits)

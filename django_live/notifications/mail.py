@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage, get_connection
+from django.core import mail
+from django.core.mail import EmailMessage
 from django.db import connections, router, transaction
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -67,7 +68,7 @@ def _claim(row: Notification, using: str) -> bool:
 def _send(rows: list[Notification], using: str) -> int:
     manager = get_user_model()._default_manager.using(using)
     recipients = manager.in_bulk({row.recipient_id for row in rows})
-    connection = get_connection()
+    connection = _server()
     try:
         connection.open()
     except Exception:  # whatever the project's backend raises
@@ -88,10 +89,16 @@ def _send(rows: list[Notification], using: str) -> int:
         connection.close()
 
 
+def _server() -> Any:
+    """The project's: since Django 6.1 its default mailer, which is made of the older settings, too."""
+    mailers = getattr(mail, "mailers", None)
+    return mail.get_connection() if mailers is None else mailers.default
+
+
 def _send_one(row: Notification, user: Any, connection: Any, using: str) -> bool:
     try:
         if user is not None and address_of(user):
-            _mail(row, user, connection).send()
+            connection.send_messages([_mail(row, user)])
     except Exception:
         logger.exception(
             "%s: notification %s could not be sent by e-mail.", kind_named(row.kind).source, row.pk
@@ -110,20 +117,18 @@ def _postpone(row: Notification, using: str) -> None:
     own.update(email_due=due, email_tries=row.email_tries + 1)
 
 
-def _mail(row: Notification, user: Any, connection: Any) -> EmailMessage:
+def _mail(row: Notification, user: Any) -> EmailMessage:
     shown = {"notification": row, "recipient": user, "kind": kind_named(row.kind)}
     subject = render_to_string("django_live/notifications/email_subject.txt", shown)
     body = render_to_string("django_live/notifications/email.txt", shown)
-    return EmailMessage(
-        " ".join(subject.split()), body.strip() + "\n", to=[address_of(user)], connection=connection
-    )
+    return EmailMessage(" ".join(subject.split()), body.strip() + "\n", to=[address_of(user)])
 
 
 def _send_and_close(using: str) -> None:
     try:
         send_due(using)
     finally:
-        connections[using].close()
+        connections.close_all()
 
 
 errands = Errands(_send_and_close)

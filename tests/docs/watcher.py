@@ -20,10 +20,10 @@ class PathFailedError(Exception):
     """The page does not follow; the message says where it broke."""
 
 
-def log_in(server: Server) -> Visitor:
+def log_in(server: Server, user: str = USER) -> Visitor:
     visitor = Visitor(server.url)
     try:
-        visitor.log_in(USER, PASSWORD, "/admin/login/")
+        visitor.log_in(user, PASSWORD, "/admin/login/")
     except LoginFailedError as error:
         raise PathFailedError(f"no log-in: {error}") from error
     return visitor

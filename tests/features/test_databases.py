@@ -211,6 +211,26 @@ def test_nothing_of_ours_is_read_from_a_replica(replica: str, heard: Heard) -> N
     assert [type for type, _ in heard(f"customers/{bob.pk}/orders")] == ["created"]
 
 
+def test_the_background_leaves_no_connection_open(elsewhere: str, settings: Settings) -> None:
+    """Its thread ends when it is idle, and what it had open nobody could close any more."""
+    settings.DJANGO_LIVE = {"DATABASE": elsewhere}
+    get_log.cache_clear()
+    left_open: dict[str, bool] = {}
+
+    def sweep_as_the_background_does() -> None:
+        errands._work("default")
+        for alias in ("default", elsewhere):
+            left_open[alias] = connections[alias].connection is not None
+
+    with transaction.atomic():
+        publish(A, "said", 1)
+        connections["default"].run_on_commit.clear()  # as if this process had died then
+    thread = threading.Thread(target=sweep_as_the_background_does)
+    thread.start()
+    thread.join(20)
+    assert left_open == {"default": False, elsewhere: False}
+
+
 def test_the_mirror_of_a_test_run_is_the_same_database(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """`python -m tests.matrix.run [part …]`: run parts of the suite with this Python, and keep what came of it.
 
-Without names it runs all parts; on a database that `LIVE_TEST_DATABASE` names those that depend on one.
-Nothing may be left out: LIVE_REQUIRE=all unless it is set.
+Without names it runs all parts, on SQLite; on PostgreSQL and MariaDB those that depend on the database.
+`--database mariadb` (may be repeated) runs on no other. Nothing may be left out: LIVE_REQUIRE=all unless it
+is set.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import fcntl
 import json
@@ -21,7 +23,7 @@ from xml.etree import ElementTree as ET
 
 import django
 
-from tests.matrix.page import RESULTS
+from tests.matrix.page import DATABASES, RESULTS
 from tests.matrix.parts import ON_DATABASES, PARTS, Part
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,17 +35,23 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit code: of the first part that failed."""
-    database = os.environ.get("LIVE_TEST_DATABASE", "sqlite")
-    parts = [PARTS[name] for name in names] if names else list(PARTS.values())
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix.run")
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parser.add_argument("--database", action="append", choices=DATABASES)
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.parts) - PARTS.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}: {', '.join(PARTS)}")
     failed = 0
-    for part in parts:
-        if database != "sqlite" and not part.on_each_database:
-            continue
-        code, counts = run(part, database)
-        keep(database, part, counts)
-        failed = failed or code
+    for database in asked.database or DATABASES:
+        for name in asked.parts or PARTS:
+            part = PARTS[name]
+            if database != "sqlite" and not part.on_each_database:
+                continue
+            code, counts = run(part, database)
+            keep(database, part, counts)
+            failed = failed or code
     return failed
 
 
@@ -52,8 +60,9 @@ def run(part: Part, database: str) -> tuple[int, dict[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *part.tests]
+        command += ["-n", "2", "--dist", "loadfile"]
         command += ON_DATABASES if database != "sqlite" else ()
-        env = {"LIVE_REQUIRE": "all", **os.environ}
+        env = {"LIVE_REQUIRE": "all", **os.environ, "LIVE_TEST_DATABASE": database}
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
         return code, counts_of(report)
 

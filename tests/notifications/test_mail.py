@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models import F
 from django.test import override_settings
@@ -19,6 +20,12 @@ from django_live.notifications.mail import PAUSES, errands, send_due
 from django_live.notifications.models import Notification
 
 DOWN = {"now": False, "for": ""}
+BACKEND = f"{__name__}.Unreliable"
+SERVER: dict[str, Any] = (
+    {"MAILERS": {"default": {"BACKEND": BACKEND}}}  # Django 6.1
+    if hasattr(mail, "mailers")
+    else {"EMAIL_BACKEND": BACKEND}
+)
 
 
 class Unreliable(EmailBackend):
@@ -40,7 +47,7 @@ def mail_server() -> Iterator[None]:
     declare_kind("letter", "Letters", site=True, email=True)
     DOWN.update(now=False)
     DOWN["for"] = ""
-    with override_settings(EMAIL_BACKEND=f"{__name__}.Unreliable"):
+    with override_settings(**SERVER):
         yield
 
 

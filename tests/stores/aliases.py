@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_live.core.sweeping import errands
 from tests.support.databases import Engine, migrated, new_database
 from tests.support.engines import create
 from tests.support.mariadb_url import MariadbServer
@@ -33,21 +35,35 @@ class _WithOneMore(dict[str, dict[str, object]]):
 
 @contextmanager
 def alias_elsewhere(database: Mapping[str, object]) -> Iterator[str]:
-    """The alias "elsewhere" for this database; its name."""
+    """The alias "elsewhere" for this database; its name. At the end no thread has a connection to it: who
+    goes through all connections, to close them, does not see it."""
     before = connections.settings
+    made: list[BaseDatabaseWrapper] = []
+
+    def create(alias: str) -> BaseDatabaseWrapper:
+        wrapper: BaseDatabaseWrapper = type(connections).create_connection(connections, alias)
+        if alias == ELSEWHERE:
+            made.append(wrapper)
+        return wrapper
+
     settings = _WithOneMore(before)
     settings.more = connections.configure_settings({"default": dict(database)})["default"]
     connections.settings = settings
+    connections.create_connection = create  # type: ignore[method-assign]
     try:
         # Later, once it is listed, Django's tests would forbid it.
         connections[ELSEWHERE].ensure_connection()
         yield ELSEWHERE
     finally:
         try:
-            connections[ELSEWHERE].close()
+            errands.flush()
+            for wrapper in made:
+                wrapper.inc_thread_sharing()
+                wrapper.close()
             with suppress(AttributeError):  # a task of its own had its own connection
                 del connections[ELSEWHERE]
         finally:
+            del connections.create_connection
             connections.settings = before
 
 

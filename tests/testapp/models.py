@@ -9,10 +9,10 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 
 
-class OrderQuerySet(models.QuerySet["Order"]):
+class OrdersOfTests(models.QuerySet["Order"]):
     """How a site asks who may see what."""
 
-    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> OrderQuerySet:
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> OrdersOfTests:
         """Staff see every order, a customer their own, anybody else none."""
         if not user.is_authenticated:
             return self.none()
@@ -28,7 +28,7 @@ class Order(models.Model):
     status = models.CharField(max_length=20, default="new")
     total = models.DecimalField(max_digits=10, decimal_places=2, default=0)
 
-    objects = OrderQuerySet.as_manager()
+    objects = OrdersOfTests.as_manager()
 
     def __str__(self) -> str:
         return f"order {self.pk}: {self.status}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth import login
 from django.contrib.auth.models import User
+from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django_eventstream import channel_permission_changed, get_current_event_id, send_event
@@ -46,6 +47,16 @@ def withdraw(request: HttpRequest) -> HttpResponse:
     return HttpResponse("withdrawn")
 
 
+PAGE = """<!doctype html><html lang="en"><title>Its clients</title>
+<script src="/static/django_eventstream/eventsource.min.js"></script>
+<script src="/static/django_eventstream/reconnecting-eventsource.js"></script>"""
+
+
+def page(_request: HttpRequest) -> HttpResponse:
+    """With django-eventstream's own scripts, as its documentation has it."""
+    return HttpResponse(PAGE)
+
+
 class AnyEvents(EventsViewSet):  # type: ignore[misc]  # untyped
     """Channels from the query, or the address."""
 
@@ -57,6 +68,8 @@ router.register("api/any", AnyEvents, basename="any")
 
 events = "django_eventstream.urls"
 urlpatterns = [
+    path("page/", page),
+    path("static/<path:path>", serve, {"insecure": True}),
     path("send/", send),
     path("burst/", burst),
     path("current/", current),
