@@ -83,11 +83,13 @@ class PutOff:
         """Do all of it, in order; a fault of one is logged."""
         with self._lock:
             works, self._works = self._works or [], None
-        for work in works:
-            try:
-                work()
-            except Exception:
-                logger.exception("What was put off after a commit has failed.")
+        with Allowance().in_force():
+            for work in works:
+                try:
+                    work()
+                except Exception as error:
+                    raise_interruption(error)
+                    logger.exception("What was put off after a commit has failed.")
 
 
 _put_off: ContextVar[PutOff | None] = ContextVar("put_off", default=None)
