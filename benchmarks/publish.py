@@ -88,11 +88,11 @@ def measure(database: str, layer: str, times: int) -> list[dict[str, Any]]:
             before = messages_sent(url)
             one = each(lambda n: publish("open/one", "said", DATA), times, warm_up=50)
             rows.append(row(store, "publish()", one))
+            if layer == "pubsub":
+                rows[-1]["layer_messages"] = (messages_sent(url) - before) / (times + 50)
             if store == "redis":
                 alone = each(lambda n: get_log().append(topic, [draft]), times, warm_up=50)
                 rows.append(row(store, "its append, alone", alone))
-            if layer == "pubsub":
-                rows[-1]["layer_messages"] = (messages_sent(url) - before) / (times + 50)
             if layer != "none" or store == "redis":
                 longest = while_stopped(url, lambda: publish("open/one", "said", DATA))
                 stopped = {"store": rows[-1]["store"], "layer": layer}

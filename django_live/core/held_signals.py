@@ -94,4 +94,5 @@ class HeldSignals:
         handler(number, frame)
 
 
-_NUMBERS = sorted(signal.valid_signals())
+_NUMBERS = [number for number in signal.valid_signals() if number < getattr(signal, "SIGRTMIN", 65)]
+"""Of those that time limits, alarms and people send; to look for the real-time ones takes as long again."""
