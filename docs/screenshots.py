@@ -26,7 +26,11 @@ IMAGES = ROOT / "docs/images"
 SETTINGS, APPLICATION = "example_project.settings", "example_project.asgi:application"
 SIZE = {"width": 800, "height": 500}
 
-PICTURES = {"board": ("staff", "/"), "dashboard": ("staff", "/boards/")}
+PICTURES = {
+    "board": ("staff", "/"),
+    "dashboard": ("staff", "/boards/"),
+    "chat": ("staff", "/chat/1/"),
+}
 """By its file's name: who looks, and at which address."""
 
 

@@ -16,7 +16,7 @@ DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB
 HEAD = """# Compatibility
 
 What the tests were run with. This page is made of the runs: `tox` runs them, `python -m tests.matrix.page` writes it.
-A number is how many tests passed; "–" was not run there. Python 3.14 is in the list of environments, and was not on the
+A number is how many tests passed; "–": no run that passed is on record. Python 3.14 is in the list of environments, and was not on the
 machine of these runs.
 
 Python 3.11 goes with Django 5.2 only, because Django 6 needs 3.12.
