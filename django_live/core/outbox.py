@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
@@ -76,6 +77,22 @@ class Outbox(ABC):
         along. After ``DJANGO_LIVE["NUMBERING_WAIT"]``, or when the log does not take them, rows are
         left to the sweep. Raises ``StoreError`` inside a caller's transaction, which could
         take back what was sent. Rows that a bundle comes before are left to the sweep, too.
+        """
+
+    @abstractmethod
+    def numbering(self, using: str) -> AbstractContextManager[bool]:
+        """A transaction, and whether ``number_here()`` may be asked in it. Not inside a caller's
+        transaction, which could take back what was sent."""
+
+    @abstractmethod
+    def number_here(
+        self, entries: Sequence[Entry], using: str, notes: Sequence[int] = ()
+    ) -> list[Numbered] | None:
+        """Number these events inside ``numbering()``, and delete the notes with these ids. They are
+        to be sent when the transaction has ended.
+
+        None: nothing was done, and they have to become rows. For rows of their topics wait, or
+        somebody else numbers one of them, or the log is elsewhere, or they are too many.
         """
 
     def aliases(self) -> list[str]:

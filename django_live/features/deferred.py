@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from . import alarms
 from .notes import Note, object_key, row_of
 from .presenting import Batch, Outcome
 from .telling import BATCH
-from .throttle import NoTurns, Slots
+from .throttle import NoTurns, Slots, Turn
 
 if TYPE_CHECKING:
     from .changes import Changes
@@ -58,6 +58,8 @@ class _Noted:
 
     hooks: list[Any]
     objects: dict[str, frozenset[str]] = field(default_factory=dict)
+    turns: dict[str, Turn] = field(default_factory=dict)
+    """Of those that have to take turns."""
     named: list[str] = field(default_factory=list)
     """The first of the objects, as the log names them."""
     tables: set[str] = field(default_factory=set)
@@ -99,7 +101,11 @@ def write_notes(changes: Changes[Any], notes: Iterable[Note], using: str) -> Non
             noted.objects[key] = names | (known or frozenset())
             if known is None and len(noted.named) < NAMED:
                 noted.named.append(f"{changes.uid} {changes.model._meta.label} {note.pk}")
-        rows.append(row_of(changes, key, note, is_first=known is None))
+        row = row_of(changes, key, note, is_first=known is None)
+        rows.append(row)
+        if changes.throttle is not None and key in noted.objects:
+            turn = Turn(changes.throttle.total_seconds(), row.due, note.moved)
+            noted.turns[key] = turn.along_with(noted.turns.get(key))
     PendingChange.objects.using(using).bulk_create(rows, batch_size=BATCH)
     if not rows:
         return
@@ -107,13 +113,13 @@ def write_notes(changes: Changes[Any], notes: Iterable[Note], using: str) -> Non
         if is_new:
             after_commit(lambda: _over(noted, using), using)
     elif connection.get_autocommit():
-        present_now(using, list(noted.objects), noted.named)
+        present_now(using, list(noted.objects), noted.named, noted.turns)
 
 
 def _over(noted: _Noted, using: str) -> None:
     if not noted.is_over:
         noted.is_over = True
-        present_now(using, list(noted.objects), noted.named)
+        present_now(using, list(noted.objects), noted.named, noted.turns)
         if len(noted.objects) >= REMEMBERED:
             look_again(using, 0.0)  # there may be more
 
@@ -121,12 +127,17 @@ def _over(noted: _Noted, using: str) -> None:
 # -- presenting ------------------------------------------------------------------------------------
 
 
-def present_now(using: str, keys: Sequence[str], named: Sequence[str]) -> None:
+def present_now(
+    using: str,
+    keys: Sequence[str],
+    named: Sequence[str],
+    turns: Mapping[str, Turn] | None = None,
+) -> None:
     """Tell of these objects. What cannot be told now is told later; a fault is logged with the names
-    of the first of them."""
+    of the first of them. ``turns``: of those that have to take turns, as far as it is known."""
     fault: Exception | None
     try:
-        outcome = _present(using, keys, Slots(lambda delay: look_again(using, delay)))
+        outcome = _present(using, keys, Slots(lambda delay: look_again(using, delay)), turns=turns)
         left, fault = outcome.left, outcome.fault
     except Exception as error:
         raise_interruption(error)
@@ -213,13 +224,19 @@ def _present_all(using: str, rows: QuerySet[PendingChange], slots: Slots) -> int
         count += _present(using, keys, slots, attempts=1).count
 
 
-def _present(using: str, keys: Sequence[str], slots: Slots, attempts: int = ATTEMPTS) -> Outcome:
+def _present(
+    using: str,
+    keys: Sequence[str],
+    slots: Slots,
+    attempts: int = ATTEMPTS,
+    turns: Mapping[str, Turn] | None = None,
+) -> Outcome:
     outcome = Outcome()
     rest = iter(keys)
     while batch := list(islice(rest, AT_ONCE)):
         fault = None
         for attempt in range(attempts):
-            done = _tried(using, batch, slots)
+            done = _tried(using, batch, slots, turns)
             outcome.count += done.count
             batch, fault = sorted(done.left), done.fault
             if not batch or attempt == attempts - 1:
@@ -230,9 +247,11 @@ def _present(using: str, keys: Sequence[str], slots: Slots, attempts: int = ATTE
     return outcome
 
 
-def _tried(using: str, keys: Sequence[str], slots: Slots) -> Outcome:
+def _tried(
+    using: str, keys: Sequence[str], slots: Slots, turns: Mapping[str, Turn] | None
+) -> Outcome:
     try:
-        return Batch(using, slots).present(keys)
+        return Batch(using, slots).present(keys, turns)
     except OperationalError as error:  # a deadlock, a snapshot that is too old, "locked"
         logger.info("Changes of %d objects are tried again (%s).", len(keys), error)
         return Outcome(left=set(keys), fault=error)

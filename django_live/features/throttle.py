@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from django.db import DatabaseError
 
@@ -30,6 +31,22 @@ def cooling_until(key: str) -> float:
     """When an update of this object may be told at the earliest; 0 for at once."""
     until = _cooling.get(key, 0.0)
     return until if until > time.time() else 0.0
+
+
+class Turn(NamedTuple):
+    """What notes say of when an object may be told of. ``interval``: in seconds, between two of its
+    updates; ``due``: not before; ``moved``: it may have come to a topic or have left one, which does
+    not wait."""
+
+    interval: float
+    due: float
+    moved: bool
+
+    def along_with(self, other: Turn | None) -> Turn:
+        """What two notes of one object say together."""
+        if other is None:
+            return self
+        return Turn(self.interval, min(self.due, other.due), self.moved or other.moved)
 
 
 class Slots:

@@ -1,6 +1,7 @@
 """Statements that are one round trip where the database takes a block of them.
 
-Must keep true: what a block was given is done when it ends, in the order in which it was given.
+Must keep true: what a block was given is done when it ends. Its statements do not depend on each other:
+MariaDB does them in the order in which they were given, PostgreSQL at the same time.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ four times that long."""
 
 
 class Block:
-    """Statements that return nothing. Each is executed at once, or, on MariaDB, at the block's end."""
+    """Statements that return nothing, and of which none needs what another one does. Each is executed
+    at once, or, on MariaDB and PostgreSQL, at the block's end."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self.collects = bool(getattr(connection, "mysql_is_mariadb", False))
+        is_mariadb = bool(getattr(connection, "mysql_is_mariadb", False))
+        self.collects = is_mariadb or connection.vendor == "postgresql"
         self._statements: list[str] = []
         self._values: list[Any] = []
         self._size = 0
@@ -44,11 +47,17 @@ class Block:
         self._statements, self._values, self._size = [], [], 0
         if not statements:
             return
-        text = statements[0]
-        if len(statements) > 1:
-            text = f"BEGIN NOT ATOMIC {'; '.join(statements)}; END"
         with self.connection.cursor() as cursor:
-            cursor.execute(text, values)
+            cursor.execute(self._as_one(statements), values)
+
+    def _as_one(self, statements: Sequence[str]) -> str:
+        *others, last = statements
+        if not others:
+            return last
+        if self.connection.vendor == "postgresql":
+            parts = ", ".join(f"part{n} AS ({one})" for n, one in enumerate(others))
+            return f"WITH {parts} {last}"
+        return f"BEGIN NOT ATOMIC {'; '.join(statements)}; END"
 
 
 @contextmanager

@@ -329,9 +329,12 @@ def write_events(
     using: str,
     batches: Sequence[tuple[HeadRow, Sequence[Draft]]],
     block: Block | None = None,
+    *,
+    moved_on: float | None = None,
 ) -> list[Appended]:
-    """Number these drafts and keep them. The heads are locked by the caller's transaction."""
-    now = clock.now()
+    """Number these drafts and keep them. The heads are locked by the caller's transaction.
+    ``moved_on``: the time at which their rows were set to what they will be after it (``free_heads()``)."""
+    now = clock.now() if moved_on is None else moved_on
     known = _events_by_uid(using, batches)
     rows: list[tuple[object, ...]] = []
     appended: list[Appended] = []
@@ -354,13 +357,14 @@ def write_events(
         appended.append(Appended(head.epoch, events))
     with block_of(using, block) as own:
         insert_rows(using, StoredEvent, _STORED_COLUMNS, rows, block=own)
-        update_rows(
-            using,
-            HeadRow,
-            ("last", "updated"),
-            [(head.last, head.updated, head.pk) for head, _ in batches],
-            block=own,
-        )
+        if moved_on is None:
+            update_rows(
+                using,
+                HeadRow,
+                ("last", "updated"),
+                [(head.last, head.updated, head.pk) for head, _ in batches],
+                block=own,
+            )
     return appended
 
 

@@ -157,7 +157,7 @@ def _heads_of(connection: BaseDatabaseWrapper, statement: str, given: list[Any])
         cursor.execute(
             statement.format(table=connection.ops.quote_name(Head._meta.db_table)), given
         )
-        found = [Head.from_db(connection.alias, _HEAD_COLUMNS, row) for row in cursor.fetchall()]
+        found = [Head.from_db(connection.alias, HEAD_COLUMNS, row) for row in cursor.fetchall()]
     return {head.key: head for head in found}
 
 
@@ -169,13 +169,13 @@ def _make_in_mariadb(
         (key, topic.namespace, topic.name) if (topic := topics[key]) else (key, "", "")
         for key in sorted(topics)
     ]
-    return _heads_of(connection, _MAKE_IN_MARIADB, [json.dumps(given)])
+    return _heads_of(connection, _MAKE_AND_RETURN_IN_MARIADB, [json.dumps(given)])
 
 
-_HEAD_COLUMNS = [field.attname for field in Head._meta.concrete_fields]
-_RETURNED = ", ".join(f'"{name}"' for name in _HEAD_COLUMNS)
+HEAD_COLUMNS = [field.attname for field in Head._meta.concrete_fields]
+_RETURNED = ", ".join(f'"{name}"' for name in HEAD_COLUMNS)
 _MADE = '("key", "namespace", "name", "epoch", "last", "floor", "updated", "floor_created")'
-_MAKE_AND_LOCK_IN_POSTGRESQL = f"""
+MAKE_OR_LOCK_IN_POSTGRESQL = f"""
     WITH made AS (
         INSERT INTO {{table}} {_MADE}
         SELECT given."key", given."namespace", given."name", generation."epoch", 0, 0, 0, 0
@@ -188,8 +188,10 @@ _MAKE_AND_LOCK_IN_POSTGRESQL = f"""
         SELECT {_RETURNED} FROM {{table}} WHERE "key" = ANY(%s)
         ORDER BY "id" FOR NO KEY UPDATE SKIP LOCKED
     )
-    SELECT * FROM made UNION ALL SELECT * FROM locked
 """  # noqa: S608
+_MAKE_AND_LOCK_IN_POSTGRESQL = (
+    f"{MAKE_OR_LOCK_IN_POSTGRESQL} SELECT * FROM made UNION ALL SELECT * FROM locked"  # noqa: S608
+)
 # SQLite has one write lock, which a write takes. WHERE: the parser wants one before ON CONFLICT.
 _MAKE_AND_LOCK_IN_SQLITE = f"""
     INSERT INTO {{table}} {_MADE}
@@ -202,9 +204,8 @@ _MAKE_AND_LOCK_IN_SQLITE = f"""
 # At READ COMMITTED what it reads is not locked, so it waits for no one who has a known head. ASCII: the
 # column of heads may have any collation, and is to be found by its index. No waiting: whoever has
 # inserted the same head may take long.
-_RETURNED_BY_MARIADB = ", ".join(f"`{name}`" for name in _HEAD_COLUMNS)
-_MAKE_IN_MARIADB = f"""
-    SET STATEMENT innodb_lock_wait_timeout = 0 FOR
+MARIADB_DOES_NOT_WAIT = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR"
+MAKE_IN_MARIADB = f"""
     INSERT IGNORE INTO {{table}} {_MADE.replace('"', "`")}
     SELECT given.head_key, given.namespace, given.topic, generation.epoch, 0, 0, 0, 0
     FROM JSON_TABLE(%s, '$[*]' COLUMNS (
@@ -213,8 +214,12 @@ _MAKE_IN_MARIADB = f"""
         topic VARCHAR(200) CHARACTER SET utf8mb4 PATH '$[2]')) AS given
     JOIN {{table}} AS generation ON generation.`key` = ''
     WHERE NOT EXISTS (SELECT 1 FROM {{table}} AS known WHERE known.`key` = given.head_key)
-    ORDER BY given.head_key RETURNING {_RETURNED_BY_MARIADB}
+    ORDER BY given.head_key
 """  # noqa: S608
+_RETURNED_BY_MARIADB = ", ".join(f"`{name}`" for name in HEAD_COLUMNS)
+_MAKE_AND_RETURN_IN_MARIADB = (
+    f"{MARIADB_DOES_NOT_WAIT} {MAKE_IN_MARIADB} RETURNING {_RETURNED_BY_MARIADB}"
+)
 
 
 def wait_for_heads(using: str, keys: Collection[str]) -> dict[str, Head]:
@@ -325,7 +330,11 @@ def delete_ids(
         return
     rows = model._default_manager.using(using)
     connection = connections[using]
-    if connection.vendor != "mysql":
+    if connection.vendor == "postgresql" and block is not None:
+        quote = connection.ops.quote_name
+        table, key = quote(model._meta.db_table), quote(str(model._meta.pk.column))
+        block.execute(f"DELETE FROM {table} WHERE {key} = ANY(%s)", [list(ids)])  # noqa: S608
+    elif connection.vendor != "mysql":
         delete_rows(rows.filter(pk=ids[0]) if len(ids) == 1 else rows.filter(pk__in=ids))
     elif _has_json_table(connection):
         # MariaDB scans a small table for `id IN (…)` and so waits for the rows of every open caller:

@@ -24,10 +24,12 @@ from ..core.log import Appended, EventLog, get_log
 from ..core.outbox import Entry, Numbered, told_of
 from ..core.topics import Topic
 from ..exceptions import StoreError
-from ..models import Head, PendingEvent
+from ..models import Head, PendingChange, PendingEvent
 from .blocks import Block, block_of
 from .database import DatabaseLog, write_events
+from .free_heads import free_heads
 from .heads import (
+    delete_ids,
     delete_rows,
     is_transient,
     lock_or_make_heads,
@@ -35,7 +37,7 @@ from .heads import (
     wait_for_heads,
     with_heads,
 )
-from .pending import Row, older_bundles, take
+from .pending import BATCH, Row, older_bundles, take
 
 logger = logging.getLogger("django_live.outbox")
 
@@ -104,6 +106,24 @@ class Numberer:
 
         return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
 
+    def number_here(self, entries: Sequence[Entry], notes: Sequence[int]) -> list[Numbered] | None:
+        """See ``Outbox.number_here()``."""
+        topics = {entry.topic.key: entry.topic for entry in entries}
+        drafts: dict[str, list[Draft]] = {}
+        for topic, draft in entries:
+            drafts.setdefault(topic.key, []).append(draft)
+        is_too_much = len(topics) > TOPICS_AT_ONCE or len(entries) > BATCH
+        # Of those with a key it is not known whether they are events already.
+        if is_too_much or any(entry.draft.idempotency_key for entry in entries):
+            return None
+        kept = {key: len(ones) for key, ones in drafts.items() if topics[key].history is not None}
+        free = free_heads(self.using, topics, kept)
+        if free is None:
+            return None
+        with block_of(self.using) as block:
+            delete_ids(PendingChange, notes, self.using, block)
+            return self._write(topics, free.heads, drafts, block, at=free.moved_on)
+
     def number_bundle(
         self, bundle: PendingEvent, topics: Mapping[str, Topic], entries: Sequence[Entry]
     ) -> Batch | None:
@@ -160,11 +180,13 @@ class Numberer:
         heads: Mapping[str, Head],
         drafts: Mapping[str, Sequence[Draft]],
         block: Block | None = None,
+        at: float | None = None,
     ) -> list[Numbered]:
         kept = [key for key in drafts if topics[key].history is not None]
         numbered = {key: Appended("", _unnumbered(drafts[key])) for key in drafts}
         if kept:
-            appended = write_events(self.using, [(heads[key], drafts[key]) for key in kept], block)
+            batches = [(heads[key], drafts[key]) for key in kept]
+            appended = write_events(self.using, batches, block, moved_on=at)
             numbered.update(zip(kept, appended, strict=True))
         return [Numbered(topics[key], done) for key, done in numbered.items()]
 
@@ -192,6 +214,9 @@ class _NumbererElsewhere(Numberer):
             hashlib.blake2b(f"outbox\0{key}".encode(), digest_size=16).hexdigest(): None
             for key in topics
         }
+
+    def number_here(self, entries: Sequence[Entry], notes: Sequence[int]) -> list[Numbered] | None:
+        return None
 
     def number_once(self, topics: Mapping[str, Topic], also: Sequence[Entry]) -> Batch | None:
         (topic,) = topics.values()

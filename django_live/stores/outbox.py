@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 
 from ..core.allowance import allowance
 from ..core.bundles import Bundle, UnreadableBundle, declared_keys, unpack
@@ -23,7 +24,9 @@ from ..models import PendingEvent
 from .heads import (
     Patience,
     delete_ids,
+    is_in_callers_transaction,
     make_heads,
+    numbering,
     refuse_callers_transaction,
 )
 from .numbering import Numberer, numberer_for
@@ -146,6 +149,17 @@ class DatabaseOutbox(Outbox):
                     names,
                 )
                 return
+
+    @contextmanager
+    def numbering(self, using: str) -> Iterator[bool]:
+        is_callers = is_in_callers_transaction(using)
+        with transaction.atomic(using=using) if is_callers else numbering(using):
+            yield not is_callers
+
+    def number_here(
+        self, entries: Sequence[Entry], using: str, notes: Sequence[int] = ()
+    ) -> list[Numbered] | None:
+        return numberer_for(using).number_here(entries, notes)
 
     def waits(self, using: str) -> bool:
         return PendingEvent.objects.using(using).exists()

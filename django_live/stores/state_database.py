@@ -31,6 +31,7 @@ from ..exceptions import StoreError
 from ..models import Lease as LeaseRow
 from ..models import StateCounter, StateEntry, StateMap
 from . import clock
+from .counters import count_at_once, counts_at_once
 from .heads import (
     Patience,
     delete_ids,
@@ -197,6 +198,8 @@ class DatabaseState(SharedState):
 
     def count(self, name: str, amount: int = 1, *, ttl: float) -> Count:
         def work() -> Count:
+            if counts_at_once(self.using):
+                return count_at_once(self.using, name, amount, ttl)
             row = self._locked(StateCounter, name)
             now = self._now()
             if row.expires <= now:

@@ -33,18 +33,26 @@ class Racer:
     def stop_at(self, point: str) -> None:
         """In the process: wait here, if this is where it stops."""
         if point == self.stops_at:
-            os.write(self._arrives, b".")
-            os.read(self._waits, 1)
+            self.pause()
+
+    def pause(self) -> None:
+        """In the process: wait here."""
+        os.write(self._arrives, b".")
+        os.read(self._waits, 1)
 
     def arrive(self) -> None:
         """Wait until it is where it stops."""
         if not select.select([self._arrived], [], [], 30)[0] or os.read(self._arrived, 1) != b".":
             raise SystemExit(f"nobody arrived at {self.stops_at!r}")
 
+    def go_on(self) -> None:
+        """Let it go on."""
+        os.write(self._go, b".")
+
     def finish(self) -> None:
         """Let it go on, and wait for its end."""
         if self.stops_at:
-            os.write(self._go, b".")
+            self.go_on()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self._arrived)
         os.close(self._go)
