@@ -237,16 +237,17 @@ def test_an_answer_that_would_be_too_large_is_cut_and_goes_on_there(
 
 
 def test_ten_thousand_connections_are_listed_within_a_second() -> None:
-    """All of them. The best of a few tries: other work on this machine is not what is measured."""
+    """All of them, in processor time: other work on this machine is not what is measured. How long it
+    takes by the clock is in `benchmarks/survey.py`."""
 
     async def work(live: Runtime) -> tuple[int, float]:
         for place in range(10_000):
             connect(live.hub, "open/a", address=f"192.0.2.{place % 250}")
         tries: list[tuple[float, int]] = []
         while len(tries) < 5 and (not tries or min(tries)[0] >= 1.0):
-            began = time.monotonic()
+            began = time.process_time()
             page = await in_a_thread(survey.connections, limit=10_000, within=10)
-            tries.append((time.monotonic() - began, len(page.rows)))
+            tries.append((time.process_time() - began, len(page.rows)))
         seconds, rows = min(tries)
         return rows, seconds
 
