@@ -36,6 +36,7 @@ SETTINGS = {
     "MESSAGE_BURST": 100_000,
 }
 NUMBER = re.compile(rb'"client_id":"bench-(\d+)"')
+PING = re.compile(rb"\x89\x04(.{4})", re.DOTALL)
 
 
 def quantile(times: list[float], percent: int) -> float:
@@ -162,7 +163,8 @@ def listen(pipe: Any, host: str, port: int, topic: str, sessions: list[str]) -> 
 
 
 class Member(asyncio.Protocol):
-    """A WebSocket, as little of one as will do: it reads no frames and looks for what it waits for."""
+    """A WebSocket, as little of one as will do: it reads no frames and looks for what it waits for. Also
+    for pings and keep-alives: who answers none is ended within a minute."""
 
     def __init__(self, host: str, topic: str, session: str, heard: list[tuple[int, float]]) -> None:
         self.host, self.topic, self.session, self.heard = host, topic, session, heard
@@ -192,16 +194,20 @@ class Member(asyncio.Protocol):
             self._say(json.dumps(asked).encode())
         if b"stream-reply" in data and not self.subscribed.done():
             self.subscribed.set_result(None)
+        for ping in PING.finditer(data):
+            self._say(ping[1], kind=0x8A)
+        if b"keep-alive" in data:
+            self._say(b'{"action":"pong"}')
         found = list(NUMBER.finditer(data))
         self.heard.extend((int(one[1]), now) for one in found)
         end = found[-1].end() if found else 0
         self.rest = data[max(end, len(data) - 30) :]
 
-    def _say(self, text: bytes) -> None:
+    def _say(self, text: bytes, kind: int = 0x81) -> None:
         assert len(text) < 126
         mask = os.urandom(4)
         masked = bytes(byte ^ mask[n % 4] for n, byte in enumerate(text))
-        self.transport.write(bytes([0x81, 0x80 | len(text)]) + mask + masked)
+        self.transport.write(bytes([kind, 0x80 | len(text)]) + mask + masked)
 
 
 async def _listen(pipe: Any, host: str, port: int, topic: str, sessions: list[str]) -> None:

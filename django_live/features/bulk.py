@@ -7,13 +7,15 @@ and of the others their keys; each statement does what Django's own does.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
 from django.db import connections, transaction
-from django.db.models import Manager, Model, QuerySet
+from django.db.models import Manager, Model, QuerySet, RestrictedError
+from django.db.models.deletion import Collector
 
 from .changes import BATCH, COMMITTED, Gathered, gathered, suppress
 from .hearing import Hearer, listening
@@ -78,10 +80,39 @@ class LiveQuerySet(QuerySet[M]):
     def delete(self) -> tuple[int, dict[str, int]]:
         self._for_write = True
         with _one_transaction(self.db):  # the signals tell
-            return super().delete()
+            if not listening(self.model) or not self._can_be_read_in_parts():
+                return super().delete()
+            return self._delete_in_parts()
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def _can_be_read_in_parts(self) -> bool:
+        """Whether it is not one of those that Django refuses to delete."""
+        query = self.query
+        is_odd = query.is_sliced or query.combinator or query.distinct_fields
+        return not is_odd and self._fields is None  # type: ignore[attr-defined]
+
+    def _delete_in_parts(self) -> tuple[int, dict[str, int]]:
+        """Django reads all that it deletes into memory, because somebody listens."""
+        plain = self.order_by().select_related(None)
+        first = list(plain[: BATCH + 1])
+        if len(first) <= BATCH:
+            return self._delete_these(first)
+        counts: Counter[str] = Counter()
+        for batch in _batches(list(plain.values_list("pk", flat=True))):
+            try:
+                counts.update(self._delete_these(list(self._rows(batch).values()))[1])
+            except RestrictedError:  # by rows that belong to a later part
+                counts.update(super().delete()[1])
+                break
+        return sum(counts.values()), dict(counts)
+
+    def _delete_these(self, rows: list[M]) -> tuple[int, dict[str, int]]:
+        collector = Collector(using=self.db, origin=self)
+        collector.collect(rows)
+        self._result_cache = None
+        return collector.delete()
 
     def _rows(self, keys: Sequence[Any], *, lock: bool = False) -> dict[Any, M]:
         """The objects with these keys as they are now, by key. ``lock``: until the commit."""

@@ -196,7 +196,9 @@ class Hearer(Generic[M]):
         before = instance.__dict__.get(BEFORE, {}).get(self.model) or loaded_columns(instance)
         with self.logged(instance, using):
             self.changed(instance, before, None, using)
-            self._remember(instance, None, using)
+            # Whether it stays deleted is looked up when it is saved again. A hook that notes it would keep
+            # each of a million objects until the commit.
+            instance.__dict__.pop(COMMITTED, None)
 
     def _remember(self, instance: M, row: Row | None, using: str) -> None:
         """Note what is committed now, or will be with the transaction."""

@@ -13,7 +13,8 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Value
+from django.db.models import F, RestrictedError, Value
+from django.db.models.deletion import Collector
 from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext
 
@@ -206,6 +207,41 @@ def test_deleting_many_rows_writes_their_events_in_batches(
     # The rows, their deletion, the events of all of them.
     with transaction.atomic(), django_assert_max_num_queries(3):
         assert orders().all().delete()[0] == len(five)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_rows_deleted_in_parts_are_told_and_counted_as_if_at_once(
+    five: list[Order], ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("django_live.features.bulk.BATCH", size)
+    keys = [one.pk for one in five]
+    deleted = orders().filter(pk__in=keys).order_by("-pk").delete()
+    assert deleted == (5, {"testapp.Order": 5})
+    assert sorted(data["pk"] for _, data in heard(CustomerTopic(pk=ann.pk))) == keys
+
+
+def test_rows_that_a_later_part_restricts_are_deleted_all_the_same(
+    five: list[Order], ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_live.features.bulk.BATCH", 2)
+    collect, asked = Collector.collect, []
+
+    def refuse_a_part(self: Collector, rows: Any, **options: Any) -> None:
+        asked.append(rows)
+        if len(asked) == 2:
+            raise RestrictedError("", set())
+        collect(self, rows, **options)
+
+    monkeypatch.setattr(Collector, "collect", refuse_a_part)
+    assert orders().all().delete() == (len(five), {"testapp.Order": len(five)})
+    assert len(heard(CustomerTopic(pk=ann.pk))) == len(five)
+
+
+@pytest.mark.parametrize("odd", [lambda rows: rows[:2], lambda rows: rows.values("pk")])
+def test_what_django_refuses_to_delete_is_refused(five: list[Order], odd: Any) -> None:
+    with pytest.raises(TypeError, match="delete"):
+        odd(orders().all()).delete()
+    assert Order.objects.count() == len(five)
 
 
 # -- many ------------------------------------------------------------------------------------------
