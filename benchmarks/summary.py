@@ -1,13 +1,17 @@
-"""All results in one file, `benchmarks/results.json`, and drawings of them for the documentation.
+"""All results in one file, `benchmarks/results.json`, and drawings and tables of them in the documentation.
 
     python benchmarks/summary.py
 
-`make bench` ends with it. It draws what is in `benchmarks/results/`, whenever that was measured.
+`make bench` ends with it. It takes what is in `benchmarks/results/`, whenever that was measured; what is not
+there stays as it is in `results.json`.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,12 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from tables import with_tables
+
 IMAGES = HERE.parent / "docs" / "images"
+PAGE = HERE.parent / "docs" / "concepts" / "performance.md"
 PACKAGES = (
     "django",
     "channels",
@@ -28,19 +37,31 @@ PACKAGES = (
     "hypercorn",
     "daphne",
     "django-eventstream",
+    "uvloop",
+    "httptools",
+    "websockets",
 )
+PROGRAMS = {
+    "node": ["node", "--version"],
+    "nginx": ["nginx", "-v"],
+    "redis": ["redis-server", "--version"],
+}
 OURS, YARDSTICK, OTHERS = "#0b7a75", "#8a8f98", "#c9a227"
 # The same drawing twice is the same file, and no date is in it.
 mpl.rcParams["svg.hashsalt"] = "django_live"
 
 
 def main() -> None:
-    results = {
-        path.stem: json.loads(path.read_text())
-        for path in sorted((HERE / "results").glob("*.json"))
-    }
-    kept = {"versions": {package: version_of(package) for package in PACKAGES}, "results": results}
-    (HERE / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
+    file = HERE / "results.json"
+    results = json.loads(file.read_text())["results"] if file.exists() else {}
+    for path in (HERE / "results").glob("*.json"):
+        results[path.stem] = json.loads(path.read_text())
+    results = dict(sorted(results.items()))
+    versions = {package: version_of(package) for package in PACKAGES}
+    versions.update({name: version_of_program(command) for name, command in PROGRAMS.items()})
+    kept = {"versions": versions, "results": results}
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    PAGE.write_text(with_tables(PAGE.read_text(), {**results, "versions": versions}))
     if "fanout" in results:
         draw_fanout(results["fanout"]["rows"])
     if "growth" in results:
@@ -52,6 +73,16 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def version_of_program(command: list[str]) -> str:
+    """The first number with dots that it says, or nothing where it is not installed."""
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    found = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+    return found[0] if found else ""
 
 
 def draw_fanout(rows: list[dict[str, Any]]) -> None:

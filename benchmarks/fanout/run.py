@@ -70,6 +70,8 @@ def main() -> None:
                     )
         rows = [row(name, taken) for name, taken in rounds.items()]
         compare(rows)
+        for found in rows:
+            found["events/s"] = options.rate
         if options.add:
             # Without its yardstick django_live was only there for others to be compared with.
             rows = [found for found in rows if is_whole(found)] or rows
