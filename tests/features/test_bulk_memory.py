@@ -34,12 +34,14 @@ def test_six_thousand_rows(tmp_path: Path) -> None:
     """A transaction remembers as small a part of them as it would of a million."""
     grown = growth_of(tmp_path, FEW, "remembered=200")
     assert grown.keys() == {"bulk_create", "update", "delete"}
-    assert max(grown.values()) < 12 * MB, grown
+    assert max(grown.values()) < 20 * MB, grown
+    assert grown["delete"] < 6 * MB, grown
 
 
 def test_without_the_bounds_it_is_more(tmp_path: Path) -> None:
     grown = growth_of(tmp_path, FEW, "bounded=False")
-    assert min(grown["update"], grown["delete"]) > 15 * MB, grown
+    assert grown["update"] > 40 * MB, grown
+    assert grown["delete"] > 10 * MB, grown
 
 
 @pytest.mark.long
