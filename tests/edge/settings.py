@@ -16,4 +16,5 @@ WSGI_APPLICATION = "tests.edge.wsgi.application"
 GRIP_PROXIES = json.loads(os.environ.get("TEST_GRIP_PROXIES", "[]"))
 EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"
 EVENTSTREAM_CHANNELMANAGER_CLASS = "tests.integrations.eventstream.channels.ChannelManager"
-DJANGO_LIVE = {**TESTS_LIVE, "RECHECK": 2.0, "HEARTBEAT": 5.0}
+RECHECK = 1.0
+DJANGO_LIVE = {**TESTS_LIVE, "RECHECK": RECHECK, "HEARTBEAT": 5.0}
