@@ -382,7 +382,10 @@ def test_a_page_that_has_never_been_live_is_no_visitors(
         here.page.wait_for_function("live.status === 'live'")
         here.site.elsewhere.run(SAY.format(n=here.said))
         assert here.hears() == [who == "renews"]
-    assert any(path.startswith(ASKS[transport]) for path in here.network.seen)
+    # A socket that did not open makes the client try the others in turn: which one is next when the
+    # network is back is a matter of the moment.
+    asked = tuple(ASKS.values()) if transport == "ws" else ASKS[transport]
+    assert any(path.startswith(asked) for path in here.network.seen)
 
 
 @pytest.mark.parametrize("who", ["signed in", "visitor"])
