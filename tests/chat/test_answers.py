@@ -16,7 +16,7 @@ from django.test import Client
 from django_live.chat.asking import do
 from django_live.chat.live import RoomTopic
 from django_live.chat.models import Message, Room
-from django_live.core import sweeping
+from django_live.core import hooks, sweeping
 from django_live.core.sweeping import sweep
 from django_live.core.topics import Message as Asked
 from django_live.core.topics import Viewer
@@ -71,7 +71,7 @@ def over_socket(numbering: Numbering, room: Room, user: User, text: str) -> Any:
         asked = Asked("send", {"text": text, "client_id": "client-1"}, Viewer(user=user))
         handling = asyncio.ensure_future(handle(RoomTopic(room=room.pk), asked, tell))
         await answered.wait()
-        await asyncio.to_thread(numbering.answered)
+        await hooks.in_thread(hooks.hook_threads(), numbering.answered)
         await handling
 
     asyncio.run(asyncio.wait_for(ask(), PATIENCE))
