@@ -6,6 +6,7 @@ Must keep true: only members of the room are told; what goes wrong costs the mes
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from django.apps import apps
@@ -40,8 +41,8 @@ def tell(message: Message, room: Room, using: str) -> None:
     """Notify those whom a message mentions, after the commit. Without a mention it costs nothing."""
     names = mentioned(message.text) if _is_heard() else []
     if names:
-        notify_them = lambda: _tell(names, message, room, using)  # noqa: E731
-        after_commit(lambda: tell_of_commit(notify_them), using)
+        telling = partial(_tell, names, message, room, using)
+        after_commit(partial(tell_of_commit, telling), using)
 
 
 def _tell(names: list[str], message: Message, room: Room, using: str) -> None:

@@ -44,11 +44,7 @@ _IN_MARIADB = """
         `expires` = IF(`expires` <= {now}, {now} + %(ttl)s, `expires`)
     RETURNING `value`, `expires` - {now}
 """
-_STATEMENTS = {
-    "postgresql": (_IN_POSTGRESQL, "EXTRACT(EPOCH FROM clock_timestamp())::double precision"),
-    "sqlite": (_IN_SQLITE, "%(now)s"),
-    "mysql": (_IN_MARIADB, "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"),
-}
+_STATEMENTS = {"postgresql": _IN_POSTGRESQL, "sqlite": _IN_SQLITE, "mysql": _IN_MARIADB}
 
 
 def counts_at_once(using: str) -> bool:
@@ -61,10 +57,11 @@ def counts_at_once(using: str) -> bool:
 def count_at_once(using: str, name: str, amount: int, ttl: float) -> Count:
     """See ``SharedState.count()``."""
     connection = connections[using]
-    statement, now = _STATEMENTS[connection.vendor]
+    statement = _STATEMENTS[connection.vendor]
+    now = clock.SERVERS_NOW.get(connection.vendor, "")
     values: dict[str, Any] = {"key": digest(name), "name": name, "amount": amount, "ttl": ttl}
     instead = clock.instead_of_the_servers()
-    if instead is not None or connection.vendor == "sqlite":
+    if instead is not None or not now:
         now = "%(now)s"
         values["now"] = clock.now() if instead is None else instead
     return _asked(connection, statement, now, values)

@@ -321,20 +321,12 @@ class DatabaseState(SharedState):
     def _now(self) -> float:
         """Seconds since 1970 by the database's clock; SQLite's is this host's."""
         instead = clock.instead_of_the_servers()
-        question = _QUESTIONS.get(connections[self.using].vendor)
-        if instead is not None or question is None:
+        expression = clock.SERVERS_NOW.get(connections[self.using].vendor)
+        if instead is not None or expression is None:
             return clock.now() if instead is None else instead
         with connections[self.using].cursor() as cursor:
-            cursor.execute(question)
+            cursor.execute(f"SELECT {expression}")
             return round(float(cursor.fetchone()[0]), 6)
-
-
-_QUESTIONS = {
-    # Not now(), which is when the transaction began: before it waited for its lock.
-    "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
-    # 1e6, a double: divided by a whole number MariaDB would keep four digits.
-    "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6",
-}
 
 
 def _live_at(now: float, path: str = "") -> Q:

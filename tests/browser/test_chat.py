@@ -181,6 +181,13 @@ def test_what_is_said_offline_is_sent_once_and_survives_a_reload(
     assert shop.run(KEPT.format(room=room)).count("kept over a reload") == 1
 
 
+SCROLL_UP_TO = """count => {
+    document.querySelector("[data-part=log]").scrollTop = 0;
+    return document.querySelectorAll(".live-chat-list > li").length === count;
+}"""
+"""Scrolling back again and again, as far as there are so many messages."""
+
+
 def test_history_unread_and_what_is_new(
     shop: Site, new_context: NewContext, expect: Expect
 ) -> None:
@@ -205,10 +212,7 @@ def test_history_unread_and_what_is_new(
     newer.click()
     expect(newer).to_be_hidden()
     expect(badge).to_be_hidden()
-    for _ in range(3):
-        log.evaluate("log => (log.scrollTop = 0)")
-        anna.wait_for_timeout(50)
-    expect(anna.locator(".live-chat-list > li")).to_have_count(182)
+    anna.wait_for_function(SCROLL_UP_TO, arg=182)
     numbers = anna.locator(".live-chat-list > li").evaluate_all(
         "rows => rows.map(row => Number(row.dataset.number))"
     )

@@ -110,7 +110,8 @@ def is_event(event: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def _opened(host: str, port: int) -> Any:
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_TIMEOUT)
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        reader, writer = await asyncio.open_connection(host, port)
     try:
         yield reader, writer
     finally:
@@ -134,7 +135,8 @@ class StreamClient(Client):
             writer.write(_request(host, port, self.path("events"), **headers))
             response, frames = ResponseParser(), FrameParser()
             while not response.ended:
-                chunk = await asyncio.wait_for(reader.read(65_536), self.silence)
+                async with asyncio.timeout(self.silence):
+                    chunk = await reader.read(65_536)
                 if not chunk:
                     raise LostError("closed")
                 body = response.feed(chunk)
@@ -171,7 +173,8 @@ class SocketClient(Client):
             order["cursor"] = self.cursor
         await socket.send(json.dumps(order))
         while True:
-            message = await asyncio.wait_for(socket.recv(), self.silence)
+            async with asyncio.timeout(self.silence):
+                message = await socket.recv()
             for line in str(message).splitlines():
                 await self._handle_frame(socket, json.loads(line))
 
@@ -209,9 +212,9 @@ class PollClient(Client):
             query: dict[str, Any] = {"wait": self.wait} if self.wait else {}
             if self.cursor:
                 query["cursor"] = self.cursor
-            answer = await asyncio.wait_for(
-                self._poll(host, port, self.path("poll", **query)), self.wait + POLL_GRACE
-            )
+            # Not wait_for(), which before Python 3.12 may lose a cancel, and then this goes on.
+            async with asyncio.timeout(self.wait + POLL_GRACE):
+                answer = await self._poll(host, port, self.path("poll", **query))
             for frame in answer["frames"]:
                 with contextlib.suppress(LostError):
                     self.handle(frame["event"], frame.get("topic", ""), frame["data"])
@@ -299,6 +302,6 @@ class Clients:
 
     async def _stop(self) -> None:
         while left := [task for task in self._tasks if not task.done()]:
-            for task in left:  # again and again: wait_for() may swallow a cancellation
+            for task in left:  # again and again: a library may use wait_for(), which loses cancels
                 task.cancel()
             await asyncio.wait(left, timeout=0.2)

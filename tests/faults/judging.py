@@ -181,13 +181,15 @@ def _lost(
         if value not in part_of:
             missing.setdefault(writer, []).append(value)
             continue
-        if part_of[value][0] <= before.get(writer, 0):
-            lost += missing.get(writer, [])
+        first = part_of[value][0]
+        if first <= before.get(writer, 0):
+            where = f"part {first} of 0 to {last_part}, before {value}"
+            lost += [f"{one} ({where})" for one in missing.get(writer, [])]
         missing[writer] = []
         before[writer] = max(part_of[value])
     for writer, values in missing.items():
         if before.get(writer, 0) == last_part:
-            lost += values
+            lost += [f"{value} (the end of part {last_part})" for value in values]
     return [f"lost: {who}, {topic}, {value}" for value in lost]
 
 

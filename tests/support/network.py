@@ -18,6 +18,7 @@ Mode = Literal[
     "mutes-sockets",
     "drops-sockets",
     "collects",
+    "sockets-only",
     "down",
 ]
 """
@@ -27,6 +28,7 @@ Mode = Literal[
 - `mutes-sockets`: answers them, and lets nothing through after that
 - `drops-sockets`: answers them, and cuts each one as soon as the server has said something more
 - `collects`: passes a stream on once it has ended, and refuses upgrades
+- `sockets-only`: of what is live it lets only WebSockets through
 - `down`: takes no connection
 """
 
@@ -112,6 +114,9 @@ class Network:
             head = await reader.readuntil(HEAD_END)
             path = head.split(b" ", 2)[1].decode()
             exchange = Exchange(path, b"\r\nupgrade: websocket" in head.lower(), [writer])
+            is_live = path.startswith("/live/")
+            if self.mode == "sockets-only" and is_live and not exchange.is_upgrade:
+                return
             self.seen.append(f"ws {path}" if exchange.is_upgrade else path)
             self._open.add(exchange)
             await self._answer(exchange, head, reader, writer)
