@@ -19,8 +19,8 @@ from tests.faults.clients import Client, Item
 class Journal:
     """What one or all publishers wrote down."""
 
-    committed: dict[str, list[str]] = field(default_factory=dict)
-    """By topic, each writer's in its order."""
+    committed: dict[str, dict[str, None]] = field(default_factory=dict)
+    """By topic, each writer's in its order; one that was acknowledged again stands where it stood first."""
     possible: set[str] = field(default_factory=set)
     rolled_back: set[str] = field(default_factory=set)
     deaths: Counter[str] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Journal:
                     self.possible.add(words[1])
                     newest[words[0]] = words[1]
                 case "c":
-                    self.committed.setdefault(words[0], []).append(words[1])
+                    self.committed.setdefault(words[0], {}).setdefault(words[1])
                     self.by_slot[slot] += 1
                 case "x":
                     self.rolled_back.add(words[1])
