@@ -9,7 +9,7 @@ reset said it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.clients import Client, Item
@@ -22,6 +22,8 @@ class Journal:
     committed: dict[str, dict[str, None]] = field(default_factory=dict)
     """By topic, each writer's in its order; one that was acknowledged again stands where it stood first."""
     possible: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+    """Published more than once, as far as their publishers know: a log that forgets may place them twice."""
     rolled_back: set[str] = field(default_factory=set)
     deaths: Counter[str] = field(default_factory=Counter)
     batches: set[str] = field(default_factory=set)
@@ -42,6 +44,8 @@ class Journal:
                 case "p":
                     self.possible.add(words[1])
                     newest[words[0]] = words[1]
+                case "a":
+                    self.again.add(words[1])
                 case "c":
                     self.committed.setdefault(words[0], {}).setdefault(words[1])
                     self.by_slot[slot] += 1
@@ -124,7 +128,7 @@ def judge(journal: Journal, clients: Iterable[Client]) -> Report:
             _judge_writers(report, f"{client.kind} {client.name}", topic, parts, journal)
             stories.setdefault(topic, []).append((client.name, parts))
     for topic, told in stories.items():
-        _judge_agreement(report, topic, told)
+        _judge_agreement(report, topic, told, journal.again)
     return report
 
 
@@ -194,14 +198,23 @@ def _lost(
 
 
 def _judge_agreement(
-    report: Report, topic: str, told: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    report: Report,
+    topic: str,
+    told: Sequence[tuple[str, Sequence[Sequence[str]]]],
+    again: Collection[str],
 ) -> None:
     """All were told in the same order. An event that the log forgot, and its publisher repeated, has
-    two places; it is passed over."""
+    two places; it is passed over. That it has is seen by one who was told twice, or by two who were told
+    on different sides of a reset."""
     twice: set[str] = set()
+    sides: dict[str, set[int]] = {}
     for _, parts in told:
         counts = Counter(value for part in parts for value in part)
         twice.update(value for value, count in counts.items() if count > 1)
+        for side, part in enumerate(parts):
+            for value in part:
+                sides.setdefault(value, set()).add(side)
+    twice.update(value for value in again if len(sides.get(value, ())) > 1)
     _, longest = max(told, key=lambda one: (-len(one[1]), sum(map(len, one[1]))))
     place = {value: n for n, value in enumerate(v for part in longest for v in part)}
     for who, parts in told:

@@ -4,6 +4,7 @@ The process forks one child per slot and forks it again when it died. A child pu
 orders says, and keeps a journal, so that what was committed is known also of a child that was killed:
 
     p <topic> <value>    it is about to publish this, or has
+    a <topic> <value>    it tries this again, not knowing whether it is published
     c <topic> <value>    it is committed; for a store without transactions: the store has it
     x <topic> <value>    it was rolled back: nobody may see it
     k <why>              it kills itself now
@@ -117,6 +118,8 @@ class Publisher:
             time.sleep(TRIES_EVERY)
             if json.loads(self.orders_path.read_text())["phase"] == "stop":
                 return
+            for topic, value in events:
+                self.note("a", topic, value)
 
     def _try(self, events: Sequence[tuple[str, str]]) -> bool:
         try:
