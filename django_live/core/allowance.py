@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+
+from .blocks import BlockVariable
 
 IN_ALL = 1.4
 """Seconds: less than is promised, because who gives up has to clean up, and may have to wait for a
@@ -71,15 +72,11 @@ class Allowance:
     def in_force(self) -> Iterator[None]:
         """What is done in this block takes from it, unless the block is in one of another."""
         self.is_begun = True
-        token = None if _of_caller.get() else _of_caller.set(self)
-        try:
+        with _of_caller.holding(_of_caller.get() or self):
             yield
-        finally:
-            if token is not None:
-                _of_caller.reset(token)
 
 
-_of_caller: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+_of_caller = BlockVariable[Allowance | None]("allowance", default=None)
 
 
 def allowance() -> Allowance:

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -18,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import sweeping
 from .allowance import Allowance
+from .blocks import BlockVariable
 from .interruptions import raise_interruption
 from .outbox import Entry, told_of
 from .topics import Topic
@@ -92,7 +92,7 @@ class PutOff:
                     logger.exception("What was put off after a commit has failed.")
 
 
-_put_off: ContextVar[PutOff | None] = ContextVar("put_off", default=None)
+_put_off = BlockVariable[PutOff | None]("put_off", default=None)
 
 
 @contextmanager
@@ -101,11 +101,8 @@ def putting_off() -> Iterator[PutOff]:
     somebody waits for the commit and need not wait for the numbering, too. A process that dies in
     between has its rows in the outbox, as at any other moment before they are numbered."""
     waiting = PutOff()
-    token = _put_off.set(waiting)
-    try:
+    with _put_off.holding(waiting):
         yield waiting
-    finally:
-        _put_off.reset(token)
 
 
 def tell_of_commit(work: Callable[[], None]) -> None:
@@ -258,15 +255,13 @@ class Commit:
             return
         topics = list(self.topics.values())
         if topics:
-            token = told_of.set(self._subjects)
             try:
-                sweeping.number_now(topics, self.alias)
+                with told_of.holding(self._subjects):
+                    sweeping.number_now(topics, self.alias)
             except Exception as error:
                 raise_interruption(error)
                 # Their rows are committed: the sweep, or the next publish, tells them.
                 logger.exception("The events of %s are left to the sweep.", self._subjects())
-            finally:
-                told_of.reset(token)
         if self.has_bundles:
             sweeping.sweep_later(self.alias)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
-_follower: ContextVar[Callable[[int], None] | None] = ContextVar("follower", default=None)
+from .blocks import BlockVariable
+
+_follower = BlockVariable[Callable[[int], None] | None]("follower", default=None)
 
 
 @contextmanager
@@ -22,11 +23,8 @@ def followed_by(tell: Callable[[int], None]) -> Iterator[None]:
         done += count
         tell(done)
 
-    token = _follower.set(more)
-    try:
+    with _follower.holding(more):
         yield
-    finally:
-        _follower.reset(token)
 
 
 def made(count: int) -> None:

@@ -20,7 +20,11 @@ def raise_interruption(error: BaseException) -> None:
     made of it on its way."""
     found = _interruption_in(error)
     if found is not None:
-        raise found
+        try:
+            raise found
+        finally:
+            # Else error, traceback and this frame would hold one another, and all frames below.
+            del error, found
 
 
 def is_interruption(error: BaseException) -> bool:

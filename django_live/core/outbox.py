@@ -10,19 +10,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
+from .blocks import BlockVariable
 from .bundles import Bundle
 from .events import Draft
 from .log import Appended
 from .topics import Topic
 
-told_of: ContextVar[Callable[[], str]] = ContextVar("told_of", default=str)
+told_of = BlockVariable[Callable[[], str]]("told_of", default=str)
 """What the rows that are being numbered tell of, as words for the log; "" where nobody knows."""
 
 

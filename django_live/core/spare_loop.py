@@ -95,7 +95,7 @@ class _OfProcess:
 
     def __init__(self) -> None:
         self.turn = threading.Lock()
-        """Who holds it runs the loop."""
+        """Who holds it runs the loop, or hands work to the thread that does."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.turn_in_thread: asyncio.Lock | None = None
         """There as soon as a thread runs the loop all the time."""
@@ -160,8 +160,9 @@ class SpareLoop:
         self, own: _OfProcess, work: Callable[[], Awaitable[T]]
     ) -> concurrent.futures.Future[T]:
         assert own.loop is not None
-        future = asyncio.run_coroutine_threadsafe(_in_turn(own, work), own.loop)
-        own.unfinished.add(future)
+        with own.turn:  # flush() may be called before the next line
+            future = asyncio.run_coroutine_threadsafe(_in_turn(own, work), own.loop)
+            own.unfinished.add(future)
         future.add_done_callback(own.unfinished.discard)
         return future
 

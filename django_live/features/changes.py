@@ -50,11 +50,8 @@ def suppress(*changes: type[Hearer[Any]]) -> Iterator[None]:
 
     Holds for the block's own thread or task, and for what it awaits.
     """
-    token = silent.set((*silent.get(), *(changes or (Changes,))))
-    try:
+    with silent.holding((*silent.get(), *(changes or (Changes,)))):
         yield
-    finally:
-        silent.reset(token)
 
 
 class Changes(Hearer[M]):

@@ -10,7 +10,6 @@ import functools
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from django.db import DatabaseError, connections, transaction
@@ -24,6 +23,7 @@ from django.db.models.signals import (
     pre_save,
 )
 
+from ..core.blocks import BlockVariable
 from ..core.commits import after_commit, commits_by_itself
 from ..core.interruptions import raise_interruption
 from .rows import Row, fields_of, kept, kin, loaded_columns, locked, row_of, same_table
@@ -40,7 +40,7 @@ BEFORE = "_live_before"
 """Where an instance keeps, by the model that is told of, the row that its save or its deletion
 overwrites."""
 
-silent: ContextVar[tuple[type, ...]] = ContextVar("silent", default=())
+silent = BlockVariable[tuple[type, ...]]("silent", default=())
 
 _connected: dict[str, Hearer[Any]] = {}
 

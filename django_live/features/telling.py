@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import DatabaseError, transaction
 from django.db.models import Model
 
+from ..core.blocks import BlockVariable
 from ..core.events import Draft, encode_data
 from ..core.interruptions import is_interruption, raise_interruption
 from ..core.outbox import Entry
@@ -34,7 +34,7 @@ COULD_NOT_TELL = "%s could not tell of a change of %s %r; no event was sent."
 BATCH = 500
 """Objects that are told of at once."""
 
-_gathering: ContextVar[Gathered | None] = ContextVar("gathering", default=None)
+_gathering = BlockVariable["Gathered | None"]("gathering", default=None)
 
 
 class Gathered:
@@ -67,12 +67,9 @@ class Gathered:
 def gathered(using: str) -> Iterator[Gathered]:
     """What ``Changes`` tell in this block, inside a transaction, is written in batches."""
     one = Gathered(using)
-    token = _gathering.set(one)
-    try:
+    with _gathering.holding(one):
         yield one
         one.flush()
-    finally:
-        _gathering.reset(token)
 
 
 def publish_story(story: Story, using: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.faults.site import BROKEN, CURRENT, PUBSUB, Plan, Site
 from tests.servers.test_streams import path_of
-from tests.support.reader_pool import ReaderPool
+from tests.support.reader_pool import PooledReader, ReaderPool
 from tests.support.servers import PROJECT_ROOT, ServerName
 from tests.support.sse_reader import Frame, SSEReader
 
@@ -19,16 +19,18 @@ TOPIC = "snapshot/large"
 EACH = 16_000
 FIFTY_MEGABYTES = 3_200
 """Events."""
+BATCH = 50
 MAY_GROW_KB = 16_000
 FILL = f"""
 import sys
 import django; django.setup()
 from django_live import publish_many
 first, last = map(int, sys.argv[1:])
-for start in range(first, last, 50):
+for start in range(first, last, {BATCH}):
+    sys.stdin.readline()  # when what was sent before has passed
     publish_many(
         ("{TOPIC}", "counted", {{"n": n, "filling": "x" * {EACH}}})
-        for n in range(start, min(start + 50, last))
+        for n in range(start, min(start + {BATCH}, last))
     )
 """
 
@@ -88,9 +90,15 @@ def read_slowly(site: Site, readers: ReaderPool, events: int) -> Outcome:
         slow.wait_for(lambda frame: frame.event == "stream-snapshot")
         before = server.rss_kb()
         filling = _fill(site, 0, events)
-        while filling.poll() is None:
-            slow.frames_during(0.2)
-            largest = max(largest, server.rss_kb())
+        assert filling.stdin is not None
+        for end in range(BATCH, events + BATCH, BATCH):
+            before_it = len(quick.frames)
+            filling.stdin.write(b"\n")
+            filling.stdin.flush()
+            while not _has_passed(quick, before_it, min(end, events) - 1):
+                slow.frames_during(0.05)
+                largest = max(largest, server.rss_kb())
+        filling.communicate(timeout=30)
         assert filling.returncode == 0
         assert slow.bytes_received < 500_000, "it was not slow"
         # Where it fell behind, a snapshot stood for some of them.
@@ -101,7 +109,9 @@ def read_slowly(site: Site, readers: ReaderPool, events: int) -> Outcome:
         while some := _told(slow.frames_during(1.5)):
             told += some
         # A snapshot may stand for all of them: so one more comes when it has caught up.
-        assert _fill(site, events, events + 1).wait(30) == 0
+        one_more = _fill(site, events, events + 1)
+        one_more.communicate(b"\n", timeout=30)
+        assert one_more.returncode == 0
         last = slow.wait_for(lambda frame: frame.event == "counted", timeout=30)
         told.append(("counted", last.json()["n"]))
     return Outcome(events, max(largest, server.rss_kb()) - before, told)
@@ -112,6 +122,15 @@ def _fill(site: Site, first: int, last: int) -> subprocess.Popen[bytes]:
         [sys.executable, "-c", FILL, str(first), str(last)],
         env={**os.environ, **site.env, "PYTHONPATH": str(PROJECT_ROOT)},
         cwd=PROJECT_ROOT,
+        stdin=subprocess.PIPE,
+    )
+
+
+def _has_passed(reader: PooledReader, since: int, last: int) -> bool:
+    """Whether it was sent the last of a batch, or a snapshot instead."""
+    return any(
+        frame.event == "stream-snapshot" or (frame.event == "counted" and frame.json()["n"] == last)
+        for frame in reader.frames[since:]
     )
 
 
