@@ -97,9 +97,9 @@ test: $(DEV_READY) test-client ## run every test this machine can run, and name 
 	@$(if $(HAVE_NPM),,LIVE_LEFT_OUT="$(NPM_MISSING)") $(PYTEST) $(PYTEST_ARGS)
 	@$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-databases)
 
-# Each waits for its disk most of the time, so both run at once.
+# Each waits for its disk most of the time, so both run at once, with half of the processes.
 test-databases:
-	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-postgresql test-mariadb
+	@$(MAKE) --no-print-directory WORKERS=2 --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-postgresql test-mariadb
 
 # The contracts once more: on SQLite they ran with everything else. What is the same on any database,
 # because it stands on Redis, on memory or on a database of its own, is not repeated.

@@ -21,6 +21,7 @@ import pytest
 
 from tests.chaos.checking import Findings, examine
 from tests.conftest import NewDatabase
+from tests.support import prepared
 from tests.support.databases import ServerDatabase
 from tests.support.servers import PROJECT_ROOT
 
@@ -32,7 +33,7 @@ PUBLISHERS = 4
 def start(
     database: ServerDatabase, role: str, *, module: str = "tests.chaos.workers", **arguments: Any
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return prepared.Popen(
         [sys.executable, "-m", module, role, json.dumps(arguments)],
         cwd=PROJECT_ROOT,
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **database.env},

@@ -25,6 +25,7 @@ import pytest
 from tests.docs.follower import PASSWORD, USER, edited, file_of, printed_path, write
 from tests.docs.markdown import ROOT, Block, blocks, pages
 from tests.docs.watcher import threads_of_open_pages, watch_a_save
+from tests.support import prepared
 from tests.support.requirements import requires
 from tests.support.servers import Server, free_port
 
@@ -74,9 +75,7 @@ def manage(folder: Path, *arguments: str) -> str:
     if "startproject" in arguments:
         del env["DJANGO_SETTINGS_MODULE"]
     command = [sys.executable, "-W", "error", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=90
-    )
+    done = prepared.run(command, cwd=folder, env=env, timeout=90)
     if done.returncode:
         pytest.fail(f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}", pytrace=False)
     return done.stdout + done.stderr

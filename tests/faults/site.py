@@ -26,6 +26,7 @@ from tests.faults.clients import (
     StreamClient,
 )
 from tests.faults.judging import Journal, Report, judge
+from tests.support import prepared
 from tests.support.postgres_cluster import PostgresCluster
 from tests.support.redis import RedisServer
 from tests.support.servers import PROJECT_ROOT, Server, ServerName
@@ -172,7 +173,7 @@ class Site:
             "frozen": list(self.plan.older),
         }
         with (self.folder / "publishers.log").open("ab") as log:
-            return subprocess.Popen(
+            return prepared.Popen(
                 [sys.executable, "-m", "tests.faults.publishers", json.dumps(order)],
                 cwd=PROJECT_ROOT,
                 env={**os.environ, **self.env, "PYTHONPATH": str(PROJECT_ROOT)},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tests.faults.site import BROKEN, CURRENT, PUBSUB, Plan, Site
 from tests.servers.test_streams import path_of
+from tests.support import prepared
 from tests.support.reader_pool import PooledReader, ReaderPool
 from tests.support.servers import PROJECT_ROOT, ServerName
 from tests.support.sse_reader import Frame, SSEReader
@@ -118,7 +119,7 @@ def read_slowly(site: Site, readers: ReaderPool, events: int) -> Outcome:
 
 
 def _fill(site: Site, first: int, last: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return prepared.Popen(
         [sys.executable, "-c", FILL, str(first), str(last)],
         env={**os.environ, **site.env, "PYTHONPATH": str(PROJECT_ROOT)},
         cwd=PROJECT_ROOT,

@@ -19,6 +19,7 @@ from django.db.migrations.state import ProjectState
 
 from django_live.features.triggers import LiveTriggers, trigger_name
 from tests.conftest import NewDatabase
+from tests.support import prepared
 from tests.support.databases import CommandFailedError, ServerDatabase
 from tests.support.postgres_url import PostgresServer
 from tests.support.requirements import require
@@ -73,7 +74,7 @@ class Site:
     @contextmanager
     def listener(self) -> Iterator[subprocess.Popen[str]]:
         """`live_listen`, listening. It looks by itself only once in ten minutes."""
-        process = subprocess.Popen(
+        process = prepared.Popen(
             [sys.executable, "-m", "django", "live_listen", "--every", "600"],
             cwd=PROJECT_ROOT,
             env={**_environment(), **self.database.env},

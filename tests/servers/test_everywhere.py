@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.servers.test_streams import open_stream
+from tests.support import prepared
 from tests.support.databases import ServerDatabase, run_python, server_database
 from tests.support.http import Visitor
 from tests.support.redis import RedisServer
@@ -43,7 +44,7 @@ class Site(NamedTuple):
     database: ServerDatabase
 
     def python(self, source: str) -> str:
-        """A process that was started, not forked: that is what is tested here."""
+        """A process in which nothing of ours has run before: that is what is tested here."""
         lines = f"import django\ndjango.setup()\n{textwrap.dedent(source)}"
         return run_python(["-"], self.database.env, stdin=lines)
 
@@ -109,7 +110,7 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process group of its own that is ended in the end; its log is printed for a failing test."""
     with log.open("wb") as output:
-        running = subprocess.Popen(
+        running = prepared.Popen(
             command,
             cwd=PROJECT_ROOT,
             env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},

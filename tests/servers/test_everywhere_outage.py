@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.servers.test_streams import open_stream
+from tests.support import prepared
 from tests.support.databases import ServerDatabase
 from tests.support.redis import RedisServer
 from tests.support.requirements import require
@@ -53,7 +54,7 @@ class Publisher:
     """A process that publishes when it is told to, and says how that went."""
 
     def __init__(self, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
+        self.process = prepared.Popen(
             [sys.executable, "-c", PUBLISHER],
             cwd=PROJECT_ROOT,
             env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},

@@ -7,7 +7,6 @@ import http.client
 import json
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.servers.test_streams import PUBLISH, USERS
+from tests.support import prepared
 from tests.support.databases import ServerDatabase
 from tests.support.exactly_once import assert_exactly_once
 from tests.support.http import Visitor
@@ -218,7 +218,7 @@ class TestTwoPublishingProcesses:
         with ThreadPoolExecutor(self.POLLERS) as threads:
             running: list[Future[None]] = [threads.submit(poller.run) for poller in pollers]
             publishers = [
-                subprocess.Popen(
+                prepared.Popen(
                     [sys.executable, "-c", PUBLISHER.format(count=self.EACH, index=index)],
                     env={**environ, **own_database.env, "PYTHONPATH": str(PROJECT_ROOT)},
                     cwd=PROJECT_ROOT,

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.support import prepared
 from tests.support.databases import ServerDatabase
 from tests.support.exactly_once import assert_exactly_once, judge
 from tests.support.http import Visitor
@@ -169,7 +170,7 @@ class TestFourPublishingProcesses:
         ]
         readers.wait_until_open()
         publishers = [
-            subprocess.Popen(
+            prepared.Popen(
                 [sys.executable, "-c", self._source(index)],
                 env={**os.environ, **own_database.env, "PYTHONPATH": str(PROJECT_ROOT)},
                 cwd=PROJECT_ROOT,

@@ -19,6 +19,7 @@ import pytest
 from tests.servers.test_clients_of_others import Script, scripts
 from tests.servers.test_everywhere import Site, site
 from tests.servers.test_streams import USERS, open_stream
+from tests.support import prepared
 from tests.support.http import Visitor
 from tests.support.requirements import requires
 from tests.support.servers import PROJECT_ROOT
@@ -42,6 +43,8 @@ with TokenStream(id=sys.argv[1]) as stream:
     for n in range(int(sys.argv[2])):
         stream.text(f"{n} ")
         time.sleep(0.02)
+        if n == int(sys.argv[3]):
+            sys.stdin.readline()
 """
 
 
@@ -71,10 +74,13 @@ def answers(here: Site) -> Iterator[str]:
 
 
 @contextmanager
-def writing(here: Site, answer: str, words: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that writes an answer."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, answer, str(words)],
+def writing(
+    here: Site, answer: str, words: int, rests_after: int = -1
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes an answer; after that word it waits for a line."""
+    process = prepared.Popen(
+        [sys.executable, "-c", WRITER, answer, str(words), str(rests_after)],
+        stdin=subprocess.PIPE,
         cwd=PROJECT_ROOT,
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **here.env},
     )
@@ -82,7 +88,7 @@ def writing(here: Site, answer: str, words: int) -> Iterator[subprocess.Popen[by
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def ours(here: Site, visitor: Visitor, answer: str, last_id: str | None = None) -> SSEReader:
@@ -145,11 +151,15 @@ def test_the_ai_package_joins_in_the_middle_and_is_told_everything(
     here: Site, anna: Visitor, answers: Iterator[str], scripts: Path
 ) -> None:
     answer = next(answers)
-    with writing(here, answer, 100), ours(here, anna, answer) as reader:
+    with writing(here, answer, 100, 30) as writer, ours(here, anna, answer) as reader:
         Reading().read(reader, lambda so_far: "20 " in so_far.text)
         address = f"{here.web.url}/live/answers/{answer}/ui/"
         cookie = anna.cookie_header["Cookie"]
         with Script(str(scripts / "ai.mjs"), "resume", address, cookie) as client:
+            client.next("message", PATIENCE)
+            assert writer.stdin is not None
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
             ended = client.next("ended", PATIENCE)["ended"]
             message = [line for line in client.heard if "message" in line][-1]["message"]
         assert message["parts"] == [{"type": "text", "text": counted(100), "state": "done"}]

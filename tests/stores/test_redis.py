@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -35,6 +34,7 @@ from django_live.stores.redis import RedisLog
 from django_live.stores.redis_client import Command, RedisClient, Words
 from tests.chaos.checking import examine
 from tests.contracts.conftest import empty_redis, in_threads, redis_server
+from tests.support import prepared
 from tests.support.redis import RedisServer
 from tests.support.requirements import requires
 from tests.support.servers import PROJECT_ROOT
@@ -372,7 +372,7 @@ def test_processes_that_append_at_once_leave_no_hole(
 ) -> None:
     store = {"STORE": "redis", "REDIS_URL": redis_server.url}
     processes = [
-        subprocess.Popen(
+        prepared.Popen(
             [
                 *(sys.executable, "-m", "tests.stores.redis_workers", "append"),
                 json.dumps({"writer": f"w{number}", "count": 200}),

@@ -7,7 +7,6 @@ of the tests' site and of the example project read.
 
 import itertools
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.support import prepared
 from tests.support.engines import ENGINES, Engine, create, drop
 from tests.support.forking import ended_with_the_database, forking_parent
 from tests.support.postgres_url import PostgresServer
@@ -71,15 +71,11 @@ def run_python(
     timeout: float = 120,
 ) -> str:
     """This Python, in the project's root; returns its standard output."""
-    done = subprocess.run(
+    done = prepared.run(
         [sys.executable, *arguments],
         cwd=PROJECT_ROOT,
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},
         input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=timeout,
     )
     if done.returncode:

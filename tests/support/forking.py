@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support import prepared
 from tests.support.servers import PROJECT_ROOT
 
 PARENT = """
@@ -69,7 +70,7 @@ class ForkingParent:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self._address)
             listener.listen(50)
-            self._process = subprocess.Popen(
+            self._process = prepared.Popen(
                 [sys.executable, "-c", PARENT, str(listener.fileno())],
                 cwd=PROJECT_ROOT,
                 env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},

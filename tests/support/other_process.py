@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Self
 
+from tests.support import prepared
 from tests.support.servers import PROJECT_ROOT
 
 LISTENS = """
@@ -31,7 +32,7 @@ class OtherProcess:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
-        self._process = subprocess.Popen(
+        self._process = prepared.Popen(
             [sys.executable, "-c", LISTENS],
             cwd=PROJECT_ROOT,
             env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **env},

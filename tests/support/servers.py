@@ -5,6 +5,7 @@ process group of its own, so its workers go with it.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tests.support import prepared
+
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 ServerName = Literal["daphne", "uvicorn", "hypercorn", "granian", "gunicorn", "runserver"]
@@ -26,12 +29,22 @@ class ServerError(Exception):
     """The server did not start, or did not end, as it should; the message ends with its log."""
 
 
+_ports = itertools.count(10_000 + os.getpid() * 97 % 22_000)
+"""Below those that the system gives to whoever asks for any, or to a connection that goes out: one of
+these may be taken before our server has it. Each process of a run begins elsewhere."""
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on just now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on just now, and that this process has not
+    given away before."""
+    while True:
+        port = 10_000 + next(_ports) % 22_000
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe,
+            contextlib.suppress(OSError),
+        ):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _daphne(application: str, port: int) -> list[str]:
@@ -133,7 +146,7 @@ class Server:
         if self.running:
             raise ServerError(f"{self.name} is already running")
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = prepared.Popen(
                 self.command,
                 cwd=self.cwd,
                 env=self.env,

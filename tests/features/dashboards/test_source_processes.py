@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support import prepared
 from tests.support.databases import ServerDatabase
 from tests.support.servers import PROJECT_ROOT
 
@@ -27,7 +28,7 @@ def start(new_server_database: Callable[..., ServerDatabase]) -> Iterator[Callab
 
     def start() -> Worker:
         workers.append(
-            subprocess.Popen(
+            prepared.Popen(
                 [sys.executable, "-m", WORKER],
                 cwd=PROJECT_ROOT,
                 env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **database.env},
