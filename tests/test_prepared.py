@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ print(json.dumps({
 
 
 def facts(
-    starter: type[subprocess.Popen[str]], arguments: list[str], folder: Path, **options: Any
+    starter: Callable[..., subprocess.Popen[str]],
+    arguments: list[str],
+    folder: Path,
+    **options: Any,
 ) -> dict[str, Any]:
     env = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "ONLY_HERE": "1"}
     pipe = subprocess.PIPE
