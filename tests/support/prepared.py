@@ -27,7 +27,7 @@ DECIDED_AT_START = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 """What a child can still heed of Python's own variables. With another one it is started anew."""
 
 PARENT = """
-import fcntl, gc, importlib, json, os, signal, socket, sys, warnings
+import fcntl, gc, importlib, json, os, signal, socket, sys, time, warnings
 
 for name in (
     "asyncio django.core.handlers.asgi django.core.management django.contrib.admin django.urls "
@@ -65,7 +65,9 @@ def next_order():
 order, files = next_order()
 # Its parent ends at once: it belongs to whoever asked for it.
 while os.getppid() != order["parent"]:
-    os.sched_yield()
+    if os.getppid() == 1:
+        os._exit(1)  # who has died meanwhile
+    time.sleep(0.0005)
 caller.send(str(os.getpid()).encode())
 caller.close()
 if order["session"]:
