@@ -446,7 +446,7 @@ def test_who_comes_at_the_moment_a_read_ends_shares_it_too(
     newcomer = process.connect(ROOM)
     stepped.settle()  # the head is known, and nothing of what was said before
     log.slow = True
-    sinks = []
+    sinks: list[FakeSink] = []
     for _ in range(40):  # somebody comes in each turn of the loop
         if len(sinks) % 10 == 9 and log.waiting:
             log.step()
