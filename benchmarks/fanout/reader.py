@@ -60,7 +60,11 @@ class Opening:
     """The text frame with which a WebSocket answers a keep-alive, where the server wants one."""
     socket: bool = False
     """WebSockets, whose pings are answered."""
-    time_limit: float = 120.0
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds. On a busy machine 10,000 streams of logged-in users take two minutes and more."""
+        return max(120.0, self.connections / 20)
 
 
 class Connection:
