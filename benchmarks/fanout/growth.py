@@ -24,7 +24,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from common import own_redis, report, with_rows_kept
-from reader import stream_request
 from run import (
     SERVER_CPU,
     Load,
@@ -38,6 +37,7 @@ from run import (
     wrong,
 )
 from subjects import Subject, all_subjects
+from wire import stream_request
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def measure(
         each = case.events // case.topics if case.own else case.events
         load.order({"expect": each, "within": 30 + 3 * case.events / case.rate})
         query = f"rate={case.rate}&count={case.events}&size={case.size}"
-        wait = watch(port, f"{query}&topics={case.topics}&own={int(case.own)}")
+        wait = watch(port, f"{query}&topics={case.topics}")
         seen = load.answer()
         spent = Usage.of(server).cpu - before.cpu
         return {

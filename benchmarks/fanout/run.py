@@ -5,6 +5,9 @@
     python benchmarks/fanout/run.py --only "uvicorn" --add   # the other subjects' results are kept
     python benchmarks/fanout/run.py --connections 10000 --rate 2
 
+What cannot do as many events a second on one processor gets fewer (`Subject.most`), and beside it is
+django_live at that rate, as a subject of its own.
+
 Server and load generator have a processor each. Every round starts each subject anew, one after the other,
 so that what disturbs the machine disturbs all of them; the table has medians and the worst round. A row
 in which an event is missing, doubled or out of order says FAILED, whatever it cost.
@@ -46,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=20, help="events a second")
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--burst", type=int, default=100, help="events at once, afterwards")
     parser.add_argument("--size", type=int, default=200, help="bytes of an event's data")
     parser.add_argument("--rounds", type=int, default=3)
@@ -68,10 +71,8 @@ def main() -> None:
                     rounds[subject.name].append(
                         measure(subject, options, database, sessions, Path(own))
                     )
-        rows = [row(name, taken) for name, taken in rounds.items()]
-        compare(rows)
-        for found in rows:
-            found["events/s"] = options.rate
+        rows = [row(subject, rounds[subject.name], options.rate) for subject in chosen]
+        compare(rows, {subject.name: subject.beside for subject in chosen})
         if options.add:
             # Without its yardstick django_live was only there for others to be compared with.
             rows = [found for found in rows if is_whole(found)] or rows
@@ -79,22 +80,22 @@ def main() -> None:
         report("fanout", rows)
 
 
-def compare(rows: list[dict[str, Any]]) -> None:
-    """Set each beside the yardstick on the same server, and django_live on uvicorn beside each, where
-    both are in this run."""
+def compare(rows: list[dict[str, Any]], beside: dict[str, str]) -> None:
+    """Set each beside the yardstick on the same server, and django_live beside each (which of its rows,
+    ``beside`` says), where both are in this run."""
     by_name = {found["subject"]: found for found in rows}
     for found in rows:
         name = found["subject"]
         bare = by_name.get("bare" + name.removeprefix("live")) if name.startswith("live") else None
         for column in ("µs", "burst µs", "p99 ms") if bare else ():
             found[f"{column} of bare"] = round(found[column] / bare[column], 2)
-        live = by_name.get(f"live uvicorn {name.rpartition(' ')[2]}")
-        if live:
+        live = by_name.get(beside[name])
+        if live and live is not found:
             found["live's part"] = round(live["µs"] / found["µs"], 3)
 
 
 def is_whole(found: dict[str, Any]) -> bool:
-    return not found["subject"].startswith("live") or "µs of bare" in found
+    return not found["subject"].startswith("live ") or "µs of bare" in found
 
 
 def allow_many_files() -> None:
@@ -174,15 +175,16 @@ def measure(
             opened = load.ask({"open": subject.opening(port, options.connections, sessions)})
             time.sleep(2.0)
             idle = Usage.of(server)
-            paced = options.rate * options.seconds
+            rate = subject.rate(options.rate)
+            paced, at_once = rate * options.seconds, min(options.burst, 5 * rate)
             found = {
                 "machines_load": os.getloadavg()[0],
                 "connects_per_second": opened["connections"] / opened["seconds"],
                 "memory_kb": (idle.memory - before.memory) / 1024 / options.connections,
                 "threads": idle.threads,
-                **run(subject, server, load, port, paced, options.rate, options.size),
+                **run(subject, server, load, port, paced, rate, options.size),
             }
-            burst = run(subject, server, load, port, options.burst, 0, options.size)
+            burst = run(subject, server, load, port, at_once, 0, options.size)
             found["burst_us"] = burst["us"]
             found["failed"] = wrong(found) or wrong(burst)
             return found
@@ -249,8 +251,14 @@ def request(port: int, method: str, path: str) -> None:
 
 
 def wrong(seen: dict[str, Any]) -> str:
-    faults = ("missing", "doubled_or_reordered", "cut")
-    return ", ".join(f"{fault.replace('_', ' ')}: {seen[fault]}" for fault in faults if seen[fault])
+    """What was not as it should be; empty: nothing."""
+    missing = [f"missing: {seen['missing']} at {seen['short']} clients"] if seen["missing"] else []
+    others = [
+        f"{fault.replace('_', ' ')}: {seen[fault]}"
+        for fault in ("doubled_or_reordered", "cut")
+        if seen[fault]
+    ]
+    return ", ".join(missing + others)
 
 
 class Load:
@@ -343,13 +351,14 @@ def wait_until_it_listens(port: int) -> None:
             return
 
 
-def row(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def row(subject: Subject, rounds: list[dict[str, Any]], rate: int) -> dict[str, Any]:
     def median(key: str) -> float:
         return statistics.median(taken[key] for taken in rounds)
 
     failed = "; ".join(taken["failed"] for taken in rounds if taken["failed"])
     return {
-        "subject": name,
+        "subject": subject.name,
+        "events/s": subject.rate(rate),
         "µs": round(median("us"), 1),
         "worst µs": round(max(taken["us"] for taken in rounds), 1),
         "burst µs": round(median("burst_us"), 1),

@@ -25,7 +25,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from common import report
-from reader import stream_request
 from run import (
     SERVER_CPU,
     Load,
@@ -39,6 +38,7 @@ from run import (
     wrong,
 )
 from subjects import Subject, all_subjects
+from wire import stream_request
 
 
 def main() -> None:

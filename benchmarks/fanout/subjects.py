@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reader import stream_request, websocket_request
+from wire import stream_request, websocket_request
 
 APPS = Path(__file__).resolve().parent / "apps"
 ROOT = APPS.parents[2]
@@ -25,6 +25,9 @@ SERVERS = {
     "hypercorn": "-m hypercorn --workers 0 --bind 127.0.0.1:{port} --log-level warning {app}",
     "daphne": "-m daphne --bind 127.0.0.1 --port {port} --verbosity 0 {app}",
 }
+EVENTSTREAM_RATE, CHANNELS_RATE = 5, 2
+"""Events a second. To 1,000 connections django-eventstream takes a tenth of a second of a processor for each,
+the consumer of Channels half a second."""
 LAYERS = {
     "memory": "channels.layers.InMemoryChannelLayer",
     "redis": "channels_redis.core.RedisChannelLayer",
@@ -42,13 +45,26 @@ class Subject:
     path: str
     opened: str
     say: tuple[str, ...] = ()
-    beat: str = ""
+    answer: str = ""
+    """What its clients answer to a keep-alive, where they have to."""
     env: dict[str, str] = field(default_factory=dict)
     is_django: bool = False
     """Its connections come with the sessions of logged-in users."""
+    most: int = 0
+    """Events a second to 1,000 connections that it keeps up with on one processor; 0: as many as asked."""
     publish_at: str = ""
     """Where each event is posted from outside; empty: at `/publish` the subject makes its own."""
     is_there: Callable[[], bool] = lambda: True
+
+    def rate(self, asked: int) -> int:
+        """Events a second that it is given."""
+        return min(asked, self.most) if self.most else asked
+
+    @property
+    def beside(self) -> str:
+        """The name of django_live's row that this one is compared with: as many events a second."""
+        pace = f", {self.most}/s," if self.most else ""
+        return f"live{pace} uvicorn {'WebSocket' if self.socket else 'SSE'}"
 
     def opening(self, port: int, connections: int, sessions: list[str]) -> dict[str, Any]:
         make = websocket_request if self.socket else stream_request
@@ -59,7 +75,8 @@ class Subject:
             "requests": [make(self.path, port, cookie) for cookie in cookies],
             "opened": self.opened,
             "say": list(self.say),
-            "beat": self.beat,
+            "answer": self.answer,
+            "socket": self.socket,
         }
 
 
@@ -127,10 +144,15 @@ def all_subjects(redis_url: str) -> list[Subject]:
                 "/live/ws/",
                 "stream-reply",
                 say=(SUBSCRIBE,),
-                beat='{"action":"pong"}',
+                answer='{"action":"pong"}',
                 is_django=True,
             ),
         ]
+    by_name = {subject.name: subject for subject in subjects}
+    subjects += [
+        replace(by_name[f"live uvicorn {kind}"], name=f"live, {most}/s, uvicorn {kind}", most=most)
+        for kind, most in (("SSE", EVENTSTREAM_RATE), ("WebSocket", CHANNELS_RATE))
+    ]
     subjects += [
         Subject(
             f"django-eventstream {server} SSE",
@@ -140,6 +162,7 @@ def all_subjects(redis_url: str) -> list[Subject]:
             "stream-open",
             env={"BENCH_APP": "django_eventstream"},
             is_django=True,
+            most=EVENTSTREAM_RATE,
         )
         for server in ("uvicorn", "daphne")
     ]
@@ -156,6 +179,7 @@ def all_subjects(redis_url: str) -> list[Subject]:
                 **({"BENCH_REDIS": redis_url} if layer != "memory" else {}),
             },
             is_django=True,
+            most=CHANNELS_RATE,
         )
         for layer, backend in LAYERS.items()
     ]

@@ -241,6 +241,8 @@ class Subscribing(Following):
     async def _replay_page(self, subscription: Subscription) -> bool:
         """Get the reader's next events; False: try again in a moment."""
         feed = subscription.feed
+        if feed.after(subscription.offset) is not None:
+            return True  # another's page came between its asking and its turn
         try:
             page = await self._page_for(feed, subscription)
         except Exception as error:
@@ -249,7 +251,6 @@ class Subscribing(Following):
         if page.head.epoch != feed.epoch:
             await self.fill(feed)
             return feed.after(subscription.offset) is not None
-        self._put_into_ring(feed, page)
         wanted = subscription.offset + 1
         if (
             subscription.state != Subscription.LAGGING
@@ -293,7 +294,12 @@ class Subscribing(Following):
         with tally.asking_store("read"):
             page = await self.log.aread(feed.topic, after, PAGE_EVENTS, PAGE_BYTES)
         epoch = page.head.epoch
-        return _FramedPage(page.head, [FramedEvent(feed.topic, e, epoch) for e in page.events])
+        framed = _FramedPage(page.head, [FramedEvent(feed.topic, e, epoch) for e in page.events])
+        if epoch == feed.epoch:
+            # Here and not by its readers: who comes between the end of a read and their turn finds
+            # neither it nor its events, and would read the same again.
+            self._put_into_ring(feed, framed)
+        return framed
 
     def _put_into_ring(self, feed: Feed, page: _FramedPage) -> None:
         """Keep a page for readers to come, where it fits."""

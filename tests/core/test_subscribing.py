@@ -378,7 +378,7 @@ def published_while_the_log_is_read(
     process.bus.deliver_all()
     while log.waiting:
         log.step()
-        stepped.settle()
+    stepped.settle()
     return events_of(sink.take())
 
 
@@ -437,6 +437,28 @@ def test_two_thousand_that_resume_together_cost_one_read(
     assert log.asked.count("heads kept/1") == 1
     for number, sink in enumerate(sinks):
         assert events_of(sink.take()) == list(range(901 - number % 50, 1001))
+
+
+def test_who_comes_at_the_moment_a_read_ends_shares_it_too(
+    process: Process, log: ScriptedLog, stepped: SteppedLoop
+) -> None:
+    append(log, ROOM, 100)
+    newcomer = process.connect(ROOM)
+    stepped.settle()  # the head is known, and nothing of what was said before
+    log.slow = True
+    sinks: list[FakeSink] = []
+    for _ in range(40):  # somebody comes in each turn of the loop
+        if len(sinks) % 10 == 9 and log.waiting:
+            log.step()
+        sinks.append(process.connect(ROOM, cursor=cursor_at(log, ROOM, 0)))
+        stepped.turn()
+    log.slow = False
+    while log.waiting:
+        log.step()
+        stepped.settle()
+    assert log.reads() == ["read kept/1 after 0"]
+    assert [events_of(sink.take()) for sink in sinks] == [list(range(1, 101))] * len(sinks)
+    assert events_of(newcomer.take()) == []
 
 
 def test_it_would_cost_two_thousand_without_sharing(

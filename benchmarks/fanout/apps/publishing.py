@@ -1,7 +1,7 @@
 """In front of a Django subject: what the load generator asks of the server's process.
 
-`/publish?rate=&count=&size=` makes events, `&topics=` of so many topics in turn; with `&own=1` each topic
-counts for itself. `/watch?rate=&count=&size=` does the same, and answers when it is over with the longest
+`/publish?rate=&count=&size=` makes events, `&topics=` of so many topics in turn: then each event says of
+which (`"k"`), and each topic counts for itself. `/watch?rate=&count=&size=` does the same, and answers when it is over with the longest
 that the event loop kept a timer waiting. `/tally` says what the process has counted.
 """
 
@@ -61,13 +61,12 @@ async def longest_wait(work: Awaitable[None]) -> float:
     return worst
 
 
-async def make(
-    publish: Publish, rate: int, count: int, size: int, topics: int = 1, own: int = 0
-) -> None:
+async def make(publish: Publish, rate: int, count: int, size: int, topics: int = 1) -> None:
     began = time.monotonic()
     for sent in range(count):
         if rate:
             await asyncio.sleep(max(0.0, began + sent / rate - time.monotonic()))
         topic = sent % topics
-        n = next(numbers[topic if own else 0])
-        await publish({"n": n, "t": time.monotonic(), "pad": "x" * (size - 40)}, topic)
+        which = {"k": topic} if topics > 1 else {}
+        data = {"n": next(numbers[topic]), "t": time.monotonic(), **which, "pad": "x" * (size - 40)}
+        await publish(data, topic)

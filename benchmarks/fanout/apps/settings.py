@@ -65,7 +65,9 @@ if store := os.environ.get("BENCH_STORE"):
 if "BENCH_LIMIT" in os.environ:
     DJANGO_LIVE["MAX_CONNECTIONS"] = int(os.environ["BENCH_LIMIT"])
 if layer := os.environ.get("BENCH_LAYER"):
-    redis = os.environ.get("BENCH_REDIS")
-    CHANNEL_LAYERS = {
-        "default": {"BACKEND": layer, **({"CONFIG": {"hosts": [redis]}} if redis else {})}
-    }
+    CHANNEL_LAYERS = {"default": {"BACKEND": layer}}
+    if redis := os.environ.get("BENCH_REDIS"):
+        # Longer than the layer's own blocking reads of 5 seconds, as django_live.W008 advises: with redis-py 8's
+        # default a consumer of RedisChannelLayer ends whenever 5 seconds bring no event.
+        host = {"address": redis, "socket_timeout": 15}
+        CHANNEL_LAYERS["default"]["CONFIG"] = {"hosts": [host]}
