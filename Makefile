@@ -134,7 +134,7 @@ endif
 soak: $(DEV_READY) ## a million malformed inputs, 100,000 connections, long tests, then faults for SECONDS (600)
 	@$(BIN)/python -m tests.fuzz.soak $(FUZZ_INPUTS)
 	@$(BIN)/python -m tests.churn.soak $(CONNECTIONS)
-	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/chaos
+	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/chaos tests/features
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q tests/servers/test_drain.py
 	@LIVE_TEST_LONG=1 $(BIN)/python -m pytest -q -m long tests/servers/test_chat.py
 	@$(BIN)/python -m tests.faults.soak $(SECONDS) $(SOAK_ARGS)

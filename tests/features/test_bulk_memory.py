@@ -14,7 +14,7 @@ import pytest
 from tests.support.databases import server_database
 
 pytestmark = [
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1600),
     pytest.mark.any_database,  # it has one of its own
 ]
 
@@ -26,7 +26,7 @@ def growth_of(folder: Path, rows: int, options: str) -> dict[str, int]:
     """Bytes by operation."""
     with server_database("sqlite", folder) as database:
         source = f"from tests.features.bulk_memory import write\nwrite({rows}, {options})"
-        found: dict[str, int] = json.loads(database.python(source, timeout=500))
+        found: dict[str, int] = json.loads(database.python(source, timeout=1500))
     return found
 
 
