@@ -20,7 +20,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.core import signing
@@ -121,7 +121,7 @@ def _publish_event(topic: Topic, epoch: str, event: Event) -> None:
         place_text(topic.key, Position(epoch, offset))
         for offset in (event.offset - 1, event.offset)
     )
-    # The proxy makes the id of all places of a stream: "%I". Other percent signs are doubled for it.
+    # The proxy makes the id of all places of a stream: "%I".
     content = frame.replace("%", "%%") + "id: %I\n\n"
     publish(channel_of(topic), content, id=here, prev_id=before)
 
@@ -149,7 +149,7 @@ def publish(
     filters: Sequence[str] = ("build-id",),
 ) -> None:
     """Hand a piece of a stream to the proxy, in the background. What has an id passes the filters:
-    ``%I`` in it is replaced."""
+    ``%I`` in it is replaced, and other percent signs have to be doubled."""
     import django_grip
     from gripcontrol import HttpStreamFormat
 
@@ -220,7 +220,7 @@ def _events_for_proxy(request: HttpRequest) -> HttpResponseBase:
     response["Cache-Control"] = "no-store, no-transform, private"
     response["X-Accel-Buffering"] = "no"
     leave_as_it_is(response)
-    _instruct(request, plan, reading)
+    _instruct(request, response, plan, reading)
     return response
 
 
@@ -250,14 +250,16 @@ def _last_words(refused: Refused) -> HttpResponse:
     return HttpResponse(b"".join(frames), content_type=SSE.content_type)
 
 
-def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> None:
+def _instruct(
+    request: HttpRequest, response: HttpResponse, plan: Plan, reading: _ReadingForProxy
+) -> None:
     """Tell the proxy what to hold, and where to ask again."""
     wanted, handle = live_settings(), handle_of(plan.viewer)
     grip: Any = getattr(request, "grip", None)
     instruct = grip.start_instruct()  # from here on nothing may fail: the middleware would, too
     parameters = [("topic", asked.topic.name) for asked in plan.requests]
     parameters += [("cursor", reading.cursor), (HANDLE, handle)]
-    instruct.set_next_link(f"{request.path}?{urlencode(parameters)}", max(1, round(wanted.RECHECK)))
+    instruct.set_next_link(link_to(request.path, parameters), max(1, round(wanted.RECHECK)))
     id_format = []
     for asked in plan.requests:
         name = channel_of(asked.topic)
@@ -271,10 +273,18 @@ def _instruct(request: HttpRequest, plan: Plan, reading: _ReadingForProxy) -> No
         instruct.add_channel(channel_with(name, "require-sub"))
     if id_format:
         instruct.meta["id_format"] = ",".join(id_format + plan.kept_places)
+        # "build-id" changes not only what is published: it reads this body, too, and a lone percent
+        # sign in it ends the stream.
+        response.content = response.content.replace(b"%", b"%%")
     if not reading.answer.more:
         instruct.set_hold_stream()
         keep_alive = (SSE.keep_alive() + b"\n").decode()
         instruct.set_keep_alive(keep_alive, max(1, round(wanted.HEARTBEAT)))
+
+
+def link_to(path: str, parameters: Sequence[tuple[str, str]]) -> str:
+    """An address as a header can carry it. ``path``: of a request, where Django has decoded it."""
+    return f"{quote(path)}?{urlencode(parameters)}"
 
 
 def channel_with(name: str, passing: str, prev_id: str | None = None) -> Any:

@@ -170,6 +170,8 @@ def test_the_search_page(room: Room, ann: User) -> None:
     message = send(room, ann, "The <b>kettle</b> is hot")
     client = Client()
     client.force_login(ann)
+    link = f'href="/chat/{room.pk}/search/"'
+    assert (link in client.get(f"/chat/{room.pk}/").text) is is_possible(), "it leads nowhere"
     page = client.get(f"/chat/{room.pk}/search/", {"q": "kettle"}).text
     if not is_possible():
         assert "There is no search here" in page

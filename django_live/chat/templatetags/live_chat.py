@@ -27,6 +27,7 @@ from ..models import Membership, Message, Room
 from ..reading import PAGE, page_of, receipts
 from ..rooms import rooms_of, title_of
 from ..rows import name_of, rows
+from ..searching import is_possible
 from ..texts import excerpt, pieces
 
 register = template.Library()
@@ -110,6 +111,7 @@ def _panel(request: Any, access: Access, heading: int) -> dict[str, Any]:
         "is_member": access.is_member,
         "is_muted": access.is_muted,
         "may_moderate": may_moderate,
+        "can_search": is_possible(),
         "me": str(user.pk),
         "unread": max(0, room.last_number - own.read_number) if own else 0,
         "read_number": own.read_number if own else 0,

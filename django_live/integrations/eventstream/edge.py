@@ -6,9 +6,10 @@ has signed; what the proxy asks later is asked of the user as they are then.
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from django.http import HttpResponse, HttpResponseBase
 from django_eventstream.eventstream import get_events
@@ -25,6 +26,9 @@ from ..grip import is_proxied
 from .ids import number_of
 from .payload import said_of
 from .topics import channel_of_topic, listener_for
+
+IDS = re.compile(rb"^id: .*$", re.MULTILINE)
+RESET = re.compile(rb"(^event: stream-reset\n(?:id: .*\n)?)(data: .*)$", re.MULTILINE)
 
 __all__ = ["hold_response", "install", "is_proxied", "publish_kick", "viewer_of_link"]
 
@@ -82,13 +86,30 @@ def hold_response(request: Any, asked: Any, viewer: Viewer | None) -> HttpRespon
     stream that goes on. Raises its ``EventPermissionError``."""
     if viewer is None:
         viewer = listener_for(request, asked.user, frozenset(asked.channels))
-    response: HttpResponse = get_events(asked).to_grip_response(request)
+    found = get_events(asked)
+    response: HttpResponse = found.to_grip_response(request)
     grip.leave_as_it_is(response)
     instruct = request.grip.instruct
-    link = urlsplit(instruct.next_link)
-    parameters = [(k, v) for k, v in parse_qsl(link.query) if k != grip.HANDLE]
-    query = urlencode([*parameters, (grip.HANDLE, grip.handle_of(viewer))])
-    instruct.set_next_link(f"{link.path}?{query}", max(1, round(live_settings().RECHECK)))
+    if any("build-id" in channel.filters for channel in instruct.channels):
+        response.content = _escaped(response.content, has_reset=bool(found.channel_reset))
+    # Its link has the path as Django has decoded it, which may hold a "?" of its own.
+    _, _, query = instruct.next_link[len(request.path) :].partition("?")
+    parameters = [(k, v) for k, v in parse_qsl(query) if k != grip.HANDLE]
+    link = grip.link_to(request.path, [*parameters, (grip.HANDLE, grip.handle_of(viewer))])
+    instruct.set_next_link(link, max(1, round(live_settings().RECHECK)))
     for name in grip.channels_of_viewer(viewer):
         instruct.add_channel(grip.channel_with(name, "require-sub"))
     return response
+
+
+def _escaped(body: bytes, *, has_reset: bool) -> bytes:
+    """The body with all percent signs doubled for the proxy's "build-id", which ends a stream at a lone
+    one. django-eventstream doubles those in types and data of events, not in ids, where each sign of a
+    channel's name that is not plain has one, nor in what it tells of a reset."""
+    if has_reset:  # it comes first: an event that somebody has called so is not meant
+        body = RESET.sub(lambda found: found[1] + _doubled(found[2]), body, count=1)
+    return IDS.sub(lambda found: _doubled(found[0]), body)
+
+
+def _doubled(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%")
