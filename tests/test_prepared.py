@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,14 @@ def test_two_are_not_alike() -> None:
     same = "import random, uuid; print(random.random(), uuid.uuid4())"
     first, second = (prepared.run([sys.executable, "-c", same]).stdout for _ in range(2))
     assert first != second
+
+
+def test_threads_start_them_at_once() -> None:
+    source = "import os, sys; print(sys.argv[1], os.getppid())"
+
+    def start(number: int) -> str:
+        return prepared.run([sys.executable, "-c", source, str(number)]).stdout
+
+    with ThreadPoolExecutor(8) as pool:
+        printed = list(pool.map(start, range(24)))
+    assert printed == [f"{number} {os.getpid()}\n" for number in range(24)]

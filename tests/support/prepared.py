@@ -19,10 +19,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 60
+"""Seconds for a fork, on a machine that is busy."""
 DECIDED_AT_START = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 """What a child can still heed of Python's own variables. With another one it is started anew."""
 
@@ -120,6 +123,7 @@ class _Parent:
 
     def __init__(self) -> None:
         self.of = os.getpid()
+        self._turn = threading.Lock()
         self._caller, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -129,10 +133,15 @@ class _Parent:
                 env={name: v for name, v in os.environ.items() if not name.startswith("DJANGO")},
                 start_new_session=True,
             )
+        self._caller.settimeout(PATIENCE)
         atexit.register(self.end)
 
     def fork(self, order: Mapping[str, Any], files: Sequence[int]) -> int:
-        """The process id of the child."""
+        """The process id of the child. One at a time: threads of a test start several servers at once."""
+        with self._turn:
+            return self._fork(order, files)
+
+    def _fork(self, order: Mapping[str, Any], files: Sequence[int]) -> int:
         _adopt_orphans(True)
         try:
             told = json.dumps(order).encode()
@@ -157,14 +166,16 @@ def _adopt_orphans(wanted: bool) -> None:
 
 
 _parents: dict[int, _Parent] = {}
+_making = threading.Lock()
 
 
 def _parent() -> _Parent:
     """This process's."""
     process = os.getpid()
-    if process not in _parents:
-        _parents[process] = _Parent()
-    return _parents[process]
+    with _making:
+        if process not in _parents:
+            _parents[process] = _Parent()
+        return _parents[process]
 
 
 class _Popen(subprocess.Popen[Any]):
