@@ -64,9 +64,9 @@ async def dismissed_in_a_crowd(live: Runtime, key: str) -> float:
     await asyncio.sleep(0)
     began = time.monotonic()
     await in_a_thread(leave, key)
+    assert not crowd.done(), "there was no crowd to wait for"
     await until(lambda: not any(one.subscriptions for one in theirs))
     waited = time.monotonic() - began
-    assert not crowd.done(), "there was no crowd to wait for"
     await crowd
     return waited
 

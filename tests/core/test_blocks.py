@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ def interrupted(work: Callable[[], None], after: int) -> bool:
         return limit
 
     before = sys.gettrace()
+    gc.disable()  # what others do when it collects is Python, too
     sys.settrace(limit)
     try:
         work()
@@ -49,6 +51,7 @@ def interrupted(work: Callable[[], None], after: int) -> bool:
         return True
     finally:
         sys.settrace(before)
+        gc.enable()
     return False
 
 
