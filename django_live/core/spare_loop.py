@@ -95,7 +95,7 @@ class _OfProcess:
 
     def __init__(self) -> None:
         self.turn = threading.Lock()
-        """Who holds it runs the loop, or hands work to the thread that does."""
+        """Who holds it runs the loop."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.turn_in_thread: asyncio.Lock | None = None
         """There as soon as a thread runs the loop all the time."""
@@ -160,20 +160,29 @@ class SpareLoop:
         self, own: _OfProcess, work: Callable[[], Awaitable[T]]
     ) -> concurrent.futures.Future[T]:
         assert own.loop is not None
-        with own.turn:  # flush() may be called before the next line
+        # Noted before it is handed on: the thread may be at work before the next line here, and flush() be
+        # called. Not under a lock: a signal's handler may publish, too, and would wait for itself.
+        handing_on: concurrent.futures.Future[None] = concurrent.futures.Future()
+        try:
+            own.unfinished.add(handing_on)
             future = asyncio.run_coroutine_threadsafe(_in_turn(own, work), own.loop)
             own.unfinished.add(future)
+        finally:
+            own.unfinished.discard(handing_on)
+            handing_on.set_result(None)
         future.add_done_callback(own.unfinished.discard)
         return future
 
     def flush(self, timeout: float = FLUSH_AT_EXIT) -> None:
         """Wait until what is under way is done, or the time is over."""
         own = self._own
-        began = time.monotonic()
+        deadline = time.monotonic() + timeout
         if own.turn.acquire(timeout=timeout):
             own.turn.release()
-        left = max(timeout - (time.monotonic() - began), 0)
-        concurrent.futures.wait(list(own.unfinished), timeout=left)
+        while (waited_for := [one for one in list(own.unfinished) if not one.done()]) and (
+            left := deadline - time.monotonic()
+        ) > 0:
+            concurrent.futures.wait(waited_for, timeout=left)
 
 
 def _stop(own: _OfProcess) -> None:

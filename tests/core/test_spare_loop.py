@@ -230,6 +230,43 @@ def test_flush_waits_for_what_is_under_way_and_no_longer_than_it_may(
     assert done.is_set()
 
 
+def test_flush_waits_for_what_is_just_being_handed_on(
+    spare: SpareLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's thread may have begun with it before the caller has noted that it is under way."""
+    spare.run(which, 5, needs_thread=True)
+    handed_on, may_go_on, done = threading.Event(), threading.Event(), threading.Event()
+    real = asyncio.run_coroutine_threadsafe
+
+    def hand_on(*args: Any) -> Any:
+        future = real(*args)
+        handed_on.set()
+        assert may_go_on.wait(5)
+        return future
+
+    async def work() -> None:
+        while not may_go_on.is_set():  # noqa: ASYNC110 - of a thread
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        done.set()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", hand_on)
+    threading.Thread(target=lambda: spare.run(work, 10), daemon=True).start()
+    assert handed_on.wait(5)
+    found: list[bool] = []
+
+    def flush() -> None:
+        spare.flush()
+        found.append(done.is_set())
+
+    flushing = threading.Thread(target=flush)
+    flushing.start()
+    flushing.join(0.1)  # it has begun; or it is over already, and has found nothing to wait for
+    may_go_on.set()
+    flushing.join(10)
+    assert found == [True]
+
+
 class TimeLimit(BaseException):
     pass
 

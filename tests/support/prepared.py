@@ -30,7 +30,7 @@ DECIDED_AT_START = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 """What a child can still heed of Python's own variables. With another one it is started anew."""
 
 PARENT = """
-import fcntl, gc, importlib, json, os, signal, socket, sys, time, warnings
+import fcntl, gc, importlib, json, os, socket, sys, time, warnings
 
 for name in (
     "asyncio django.core.handlers.asgi django.core.management django.contrib.admin django.urls "
@@ -148,6 +148,9 @@ class _Parent:
             sent = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
             self._caller.sendmsg([told], sent)
             return int(self._caller.recv(100))
+        except BaseException:
+            _parents.pop(self.of, None)  # what it still says would be taken for the next answer
+            raise
         finally:
             _adopt_orphans(False)
 
@@ -222,10 +225,9 @@ class _Popen(subprocess.Popen[Any]):
         kind = arguments[3] if arguments[1:3] == ["-W", "error"] else arguments[1]
         if kind.startswith("-") and kind not in ("-m", "-c", "-"):
             return False
-        own = {**os.environ}
         return all(
-            env.get(name) == own.get(name)
-            for name in {*env, *own}
+            env.get(name) == os.environ.get(name)
+            for name in {*env, *os.environ}
             if name.startswith("PYTHON") and name not in DECIDED_AT_START
         )
 
