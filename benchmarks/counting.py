@@ -51,11 +51,10 @@ def plain_class() -> Any:
             self, readers: Iterator[Subscription], entry: FramedEvent, until: float
         ) -> bool:
             live = Subscription.LIVE
+            before, last = entry.first - 1, entry.offset
             now = time.monotonic()
             for count, subscription in enumerate(readers, 1):
-                if subscription.state is live and (
-                    not entry.offset or subscription.offset + 1 == entry.offset
-                ):
+                if subscription.state is live and (subscription.offset == before or not last):
                     connection = subscription.connection
                     if connection.blocked or not subscription.direct:
                         self._fall_behind(subscription, entry)

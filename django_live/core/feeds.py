@@ -13,6 +13,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..conf import live_settings
@@ -71,13 +72,23 @@ class Ready(NamedTuple):
 class FramedEvent:
     """An event in a feed's ring, with its frames."""
 
-    __slots__ = ("_frames", "_places", "epoch", "event", "offset", "ready", "size", "topic")
+    __slots__ = (
+        "_frames",
+        "_places",
+        "epoch",
+        "event",
+        "first",
+        "offset",
+        "ready",
+        "size",
+        "topic",
+    )
 
     def __init__(self, topic: Topic, event: Event, epoch: str) -> None:
         self.topic = topic
         self.event = event
         self.epoch = epoch
-        self.offset = event.offset
+        self.first = self.offset = event.offset
         # Text of other scripts takes up to three bytes a character.
         self.size = 200 + (len(event.data) if event.data.isascii() else len(event.data.encode()))
         self._frames: dict[str, bytes] = {}
@@ -85,6 +96,9 @@ class FramedEvent:
         self._places = ["", ""]
         self.ready: dict[str, Ready] = {}
         """By the form of a connection, as soon as one of that form has asked ``ready_for``."""
+
+    def __iter__(self) -> Iterator[FramedEvent]:
+        return iter((self,))
 
     def place(self, known: bool) -> str:
         """The cursor's entry of who has read this far; empty without history."""
@@ -110,6 +124,38 @@ class FramedEvent:
             dialect, place = connection.dialect, self.place(connection.known)
             frame = self.frame(dialect) + dialect.end(place)
             ready = Ready(frame, connection.sink.prepare(frame), place)
+            if connection.form:
+                self.ready[connection.form] = ready
+        return ready
+
+
+class FramedEvents:
+    """Events that follow each other and are dispatched together: one write for who gets them all."""
+
+    __slots__ = ("_entries", "epoch", "event", "first", "offset", "ready", "size", "topic")
+
+    def __init__(self, entries: list[FramedEvent]) -> None:
+        self._entries = entries
+        newest = entries[-1]
+        self.topic = newest.topic
+        self.epoch = newest.epoch
+        self.first = entries[0].offset
+        self.offset = newest.offset
+        self.size = sum(entry.size for entry in entries)
+        self.event = min((entry.event for entry in entries), key=attrgetter("created"))
+        """The oldest: who may see it may see all of them."""
+        self.ready: dict[str, Ready] = {}
+
+    def __iter__(self) -> Iterator[FramedEvent]:
+        return iter(self._entries)
+
+    def ready_for(self, connection: Connection) -> Ready:
+        """As that of one event."""
+        ready = self.ready.get(connection.form)
+        if ready is None:
+            parts = [entry.ready_for(connection) for entry in self._entries]
+            frame = b"".join(part.frame for part in parts)
+            ready = Ready(frame, connection.sink.prepare(frame), parts[-1].place)
             if connection.form:
                 self.ready[connection.form] = ready
         return ready
@@ -255,6 +301,23 @@ class Feed:
                 self.ring_size -= self.ring.popleft().size
         return entry
 
+    def next_for_dispatch(self) -> FramedEvent | FramedEvents | None:
+        """The event that comes next, or several that wait, as many as one write may carry."""
+        waiting = self.to_dispatch
+        # An event of a life of the log that ended meanwhile is nobody's any more.
+        while waiting and waiting[0].epoch != self.epoch:
+            waiting.popleft()
+        if not waiting:
+            return None
+        entry = waiting.popleft()
+        if not waiting or entry.event.exclude:
+            return entry
+        entries, room = [entry], live_settings().WRITE_BYTES - entry.size
+        while waiting and follows(waiting[0], entries[-1]) and waiting[0].size <= room:
+            entries.append(waiting.popleft())
+            room -= entries[-1].size
+        return FramedEvents(entries) if len(entries) > 1 else entry
+
     def prepend(self, entries: list[FramedEvent]) -> None:
         """Put events before the ring that end where it begins, as far as they fit."""
         for entry in reversed(entries):
@@ -288,6 +351,12 @@ class Feed:
         if self.ring:
             return self.ring[-1].place(known)
         return place_text(self.key, Position(self.epoch, self.last), known=known)
+
+
+def follows(entry: FramedEvent, earlier: FramedEvent) -> bool:
+    """Whether everybody who gets the earlier one gets this one next."""
+    offset = earlier.offset + 1 if earlier.offset else 0
+    return entry.epoch == earlier.epoch and entry.offset == offset and not entry.event.exclude
 
 
 def enqueue(

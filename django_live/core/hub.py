@@ -15,7 +15,7 @@ from ..conf import live_settings
 from .connections import Connection
 from .counting import tally
 from .events import Event
-from .feeds import Feed, FramedEvent, Subscription, Tap, enqueue
+from .feeds import Feed, FramedEvent, FramedEvents, Subscription, Tap, enqueue
 from .records import record
 from .topics import Topic
 
@@ -143,11 +143,11 @@ class Hub:
                 logger.exception("A listener to %s failed.", tap.feed.topic.name)
 
     def _continue_dispatch(
-        self, feed: Feed, readers: Iterator[Subscription], entry: FramedEvent | None
+        self, feed: Feed, readers: Iterator[Subscription], entry: FramedEvent | FramedEvents | None
     ) -> None:
         until = time.perf_counter() + DISPATCH_SLICE
         while True:
-            # An event of a life of the log that ended meanwhile is nobody's any more.
+            # Its life of the log may have ended since the last turn.
             if (
                 entry is not None
                 and entry.epoch == feed.epoch
@@ -155,40 +155,45 @@ class Hub:
             ):
                 self.loop.call_soon(self._continue_dispatch, feed, readers, entry)
                 return
-            if not feed.to_dispatch:
+            entry = feed.next_for_dispatch()
+            if entry is None:
                 feed.dispatching = False
                 return
-            entry = feed.to_dispatch.popleft()
             readers = iter(list(feed.live))
 
     def _dispatch_to(
-        self, readers: Iterator[Subscription], entry: FramedEvent, until: float
+        self, readers: Iterator[Subscription], entry: FramedEvent | FramedEvents, until: float
     ) -> bool:
         """Write to one reader after the other; False when the time is over before the readers are."""
         live = Subscription.LIVE
+        before, last = entry.first - 1, entry.offset
         now = time.monotonic()
         written = size = 0
         over = False
         for count, subscription in enumerate(readers, 1):
             # A reader that joined or fell behind while this dispatch let others work has the event
             # already, or will get it from the ring: then the offsets do not meet.
-            if subscription.state is live and (
-                not entry.offset or subscription.offset + 1 == entry.offset
-            ):
-                connection = subscription.connection
-                if connection.blocked or not subscription.direct:
-                    self._fall_behind(subscription, entry)
-                elif sent := connection.deliver(subscription, entry, now):
-                    written += 1
-                    size += sent
+            if subscription.state is live:
+                if subscription.offset == before or not last:
+                    connection = subscription.connection
+                    if connection.blocked or not subscription.direct:
+                        self._fall_behind(subscription, entry)
+                    elif sent := connection.deliver(subscription, entry, now):
+                        written += 1
+                        size += sent
+                elif before < subscription.offset < last:
+                    for one in entry:
+                        self._dispatch_to(iter((subscription,)), one, until)
             if count % SLICE_CHECK == 0 and time.perf_counter() > until:
                 over = True
                 break
         if written and not entry.topic.is_internal:
-            tally.delivered(entry.event.created, written, size)
+            for one in entry:
+                tally.delivered(one.event.created, written, size)
+                size = 0  # was that of all together
         return not over
 
-    def _fall_behind(self, subscription: Subscription, entry: FramedEvent) -> None:
+    def _fall_behind(self, subscription: Subscription, entry: FramedEvent | FramedEvents) -> None:
         """The socket is full: what this topic's overflow rule makes of it."""
         feed = subscription.feed
         rule = feed.topic.overflow_rule()
@@ -203,7 +208,8 @@ class Hub:
             return
         subscription.direct = False
         subscription.connection.lagging[subscription] = None
-        enqueue(subscription, entry, rule, self.disconnect_slow)
+        for one in entry:
+            enqueue(subscription, one, rule, self.disconnect_slow)
 
     def _disconnect_slow_readers(self, feed: Feed) -> None:
         """End those for whom more waits than may."""

@@ -39,7 +39,7 @@ class SocketSink(SteppedSink):
     def attach(self, connection: Connection) -> Callable[[], None]:
         """The connection is open. Returns what undoes it."""
         self._connection = connection
-        if connection.blocked and self._finishing is None and not self._paused:
+        if connection.blocked and not self._is_writing and not self._paused:
             connection.drained()  # it was, before there was somebody to tell
         return sockets.register_producer(self._send, self)
 
@@ -53,7 +53,7 @@ class SocketSink(SteppedSink):
                 if self._unfinished is not None:
                     self._unfinished = self._with_the_rest(self._unfinished, rest)
                 elif rest:  # the server took it, and wants no more for now
-                    self._leave_to_task(self._with_the_rest(None, rest))
+                    self._finish_later(self._with_the_rest(None, rest))
                 return False
         return True
 
@@ -75,10 +75,38 @@ class SocketSink(SteppedSink):
         if asyncio.current_task() is not self._reader:
             self._reader.cancel()
 
-    def _leave_to_task(self, rest: Awaitable[None]) -> None:
+    @property
+    def _is_writing(self) -> bool:
+        return self._unfinished is not None or self._finishing is not None
+
+    def _finish_later(self, rest: Awaitable[None]) -> None:
         self._unfinished = rest
-        if self._finishing is None:
-            self._finishing = asyncio.get_running_loop().create_task(self._finish())
+        if self._finishing is not None:
+            return
+        if asyncio.isfuture(rest):
+            # Of a server that writes in a thread of its own (granian) each write waits: with a task for
+            # each a delivery cost 1.25 times what the bare application's does.
+            rest.add_done_callback(self._is_finished)
+        else:
+            self._start_finishing()
+
+    def _is_finished(self, writing: asyncio.Future[None]) -> None:
+        if self._finishing is not None or self._unfinished is None:
+            return  # a task has seen to it
+        if self._unfinished is not writing:  # more came with it
+            self._start_finishing()
+            return
+        self._unfinished = None
+        try:
+            writing.result()
+        except (Exception, asyncio.CancelledError) as error:
+            self._has_failed(error)
+        else:
+            self._is_free()
+
+    def _start_finishing(self) -> asyncio.Task[None]:
+        self._finishing = asyncio.get_running_loop().create_task(self._finish())
+        return self._finishing
 
     async def _finish(self) -> None:
         """Let the socket take the writes that had to wait."""
@@ -86,26 +114,32 @@ class SocketSink(SteppedSink):
             while self._unfinished is not None:
                 rest, self._unfinished = self._unfinished, None
                 await rest
-        except Exception:
-            # What a server raises for a client that left meanwhile; there is nobody to tell.
-            logger.debug("A WebSocket could not be written to.", exc_info=True)
+        except Exception as error:
             self._finishing = None
-            if self._connection is not None:
-                self._connection.hub.drop(self._connection)
+            self._has_failed(error)
         else:
             self._finishing = None
-            if self._connection is not None and not self._paused and not self._ended:
-                self._connection.drained()
+            self._is_free()
+
+    def _has_failed(self, error: BaseException) -> None:
+        # Nearly always because the client left meanwhile: there is nobody to tell.
+        logger.debug("A WebSocket could not be written to.", exc_info=error)
+        if self._connection is not None:
+            self._connection.hub.drop(self._connection)
+
+    def _is_free(self) -> None:
+        if self._connection is not None and not self._paused and not self._ended:
+            self._connection.drained()
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if self._finishing is None:
+        if not self._is_writing:
             super().resumeProducing()
 
     async def finished(self) -> bool:
         """Wait a moment for what is still being written; whether the socket took it."""
-        if self._finishing is not None:
-            finishing = self._finishing
+        if self._is_writing:
+            finishing = self._finishing or self._start_finishing()
             seconds = 0 if self._gone else sockets.LAST_WRITE
             if not await sockets.taken_at_last(finishing, seconds):
                 finishing.cancel()

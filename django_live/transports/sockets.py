@@ -75,11 +75,12 @@ class SteppedSink(Sink, ABC):
             step = sending.__await__()
             # A loop is told of the end without an exception: 0.3 µs less than next() and StopIteration.
             for awaited in step:
-                sending = _Rest(step, awaited)
+                if awaited is not sending:  # granian's is a future that waits for itself
+                    sending = _Rest(step, awaited)
                 break
             else:
                 return not self._paused
-        self._leave_to_task(sending)
+        self._finish_later(sending)
         return False
 
     def _put_each(self, messages: list[Message]) -> bool:
@@ -91,8 +92,8 @@ class SteppedSink(Sink, ABC):
         """End the stream after what was written."""
 
     @abstractmethod
-    def _leave_to_task(self, rest: Awaitable[None]) -> None:
-        """Let a task finish a write that has to wait."""
+    def _finish_later(self, rest: Awaitable[None]) -> None:
+        """See to it that a write which has to wait is finished."""
 
     def disconnect(self) -> None:
         """The client is gone."""
@@ -213,7 +214,7 @@ class SendSink(SteppedSink):
         if self._wake.done() and not self._ended:
             self._wake = asyncio.get_running_loop().create_future()
 
-    def _leave_to_task(self, rest: Awaitable[None]) -> None:
+    def _finish_later(self, rest: Awaitable[None]) -> None:
         self._unfinished = rest
         self._wake_up()
 

@@ -317,6 +317,7 @@ class FakeSink(Sink):
         self.pending = b""
         self.writes = 0
         self.largest_write = 0
+        self.bytes_taken = 0
         self.ended = False
         self.broken = False
         self.connection: Connection | None = None
@@ -329,6 +330,7 @@ class FakeSink(Sink):
             raise ConnectionResetError
         self.writes += 1
         self.largest_write = max(self.largest_write, len(data))
+        self.bytes_taken += len(data)
         if self.stuck and data:
             self.pending = data
             return False

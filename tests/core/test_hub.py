@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from django_live.core import hub as hub_module
+from django_live.core.counting import Tally
 from django_live.core.events import Event, topic_key
 from django_live.core.feeds import Feed, FramedEvent, Subscription
 from django_live.core.topics import Topic
@@ -207,6 +209,164 @@ def test_dispatch_to_many_lets_others_work_in_between(
     for number, sink in enumerate(sinks):
         assert events_of(sink.take()) == ([] if number == 151 else ["a", "b"])
     assert events_of(newcomer.take()) == []
+
+
+@pytest.fixture
+def dispatching(
+    process: Process,
+    stepped: SteppedLoop,
+    log: ScriptedLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., list[FakeSink]]:
+    """So many readers in the middle of a dispatch: ``SLICE_CHECK`` of them have its event."""
+
+    def begin(topic: Topic = ROOM, count: int = 40) -> list[FakeSink]:
+        sinks = [process.connect(topic) for _ in range(count)]
+        stepped.settle()
+        for sink in sinks:
+            sink.take()
+            sink.writes = sink.bytes_taken = 0
+        monkeypatch.setattr(hub_module, "DISPATCH_SLICE", -1.0)
+        hear(process, log, topic, "first")
+        assert sum(bool(sink.received) for sink in sinks) == hub_module.SLICE_CHECK
+        return sinks
+
+    return begin
+
+
+def hear(process: Process, log: ScriptedLog, topic: Topic, *data: str, **options: Any) -> None:
+    """Publish, and let the process hear of it, without a turn of the loop."""
+    for value in data:
+        if topic.history is None:
+            feed = process.hub.feeds[topic.key]
+            event = Event("said", f'"{value}"', created=1.0, **options)
+            process.hub.dispatch(feed, [feed.append(event)])
+        else:
+            publish(log, topic, value, process, **options)
+            process.bus.deliver_all()
+
+
+@pytest.mark.parametrize("topic", [ROOM, Dropping()], ids=["logged", "ephemeral"])
+def test_events_that_wait_for_a_dispatch_are_written_together(
+    topic: Topic,
+    dispatching: Any,
+    process: Process,
+    stepped: SteppedLoop,
+    log: ScriptedLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tally = Tally()
+    monkeypatch.setattr(hub_module, "tally", tally)
+    sinks = dispatching(topic)
+    hear(process, log, topic, "a", "b", "c")
+    stepped.settle()
+    for sink in sinks:
+        frames = sink.take()
+        assert events_of(frames) == ["first", "a", "b", "c"]
+        assert sink.writes == 2
+        assert frames[-1].cursor == (sink.connection.cursor if topic.history else "")
+    assert tally.deliveries == len(sinks) * 4
+    assert tally.delivery_lag.count == len(sinks) * 4
+    assert tally.delivered_bytes == sum(sink.bytes_taken for sink in sinks)
+
+
+def test_what_waits_is_written_in_pieces(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    with override_settings(DJANGO_LIVE={"WRITE_BYTES": 3 * size_of('"a"')}):
+        sinks = dispatching()
+        hear(process, log, ROOM, *"abcdefg")
+        stepped.settle()
+    for sink in sinks:
+        assert events_of(sink.take()) == ["first", *"abcdefg"]
+        assert sink.writes == 1 + 3
+
+
+def test_who_has_a_part_of_what_is_written_together_gets_the_rest(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sinks = dispatching(count=1000)
+    hear(process, log, ROOM, "a")
+    newcomer, late = process.connect(ROOM), sinks[40]
+    late.stuck = True  # it falls behind, and comes back while the others wait
+    while not late.pending:
+        stepped.turn()
+    late.unblock()
+    while not newcomer.connection.subscriptions:  # type: ignore[union-attr]
+        stepped.turn()
+    joined = process.subscription(newcomer, ROOM)
+    while joined.state != Subscription.LIVE:
+        stepped.turn()
+    hear(process, log, ROOM, "b", "c")
+    waiting = [entry.offset for entry in process.hub.feeds[ROOM.key].to_dispatch]
+    assert waiting == [joined.offset, joined.offset + 1, joined.offset + 2]
+    stepped.settle()
+    assert events_of(newcomer.take()) == ["b", "c"]
+    for sink in sinks:
+        assert events_of(sink.take()) == ["first", "a", "b", "c"]
+
+
+def test_a_stuck_reader_of_what_is_written_together_loses_nothing(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sinks = dispatching()
+    for sink in sinks[::2]:
+        sink.stuck = True
+    hear(process, log, ROOM, "a", "b")
+    stepped.settle()
+    hear(process, log, ROOM, "c")
+    stepped.settle()
+    for sink in sinks:
+        sink.unblock()
+        assert events_of(sink.take()) == ["first", "a", "b", "c"]
+
+
+def test_what_spares_somebody_is_written_by_itself(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sinks = dispatching()
+    spared = sinks[-1]
+    hear(process, log, ROOM, "a", "b")
+    hear(process, log, ROOM, "c", exclude=spared.connection.id)
+    hear(process, log, ROOM, "d", "e")
+    stepped.settle()
+    for sink in sinks:
+        frames = sink.take()
+        said = ["first", "a", "b", "c", "d", "e"]
+        if sink is spared:
+            said.remove("c")
+        assert events_of(frames) == said
+        assert sink.writes == 4
+        assert len(frames) == 6
+
+
+def test_who_may_not_see_the_oldest_of_what_is_written_together_sees_the_rest(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sinks = dispatching()
+    hear(process, log, ROOM, "a", "b")
+    entries = process.hub.feeds[ROOM.key].to_dispatch
+    entries[0].event = replace(entries[0].event, created=1000.0)
+    entries[1].event = replace(entries[1].event, created=3000.0)
+    process.subscription(sinks[-1], ROOM).visible_from = 2000.0
+    stepped.settle()
+    for sink in sinks[:-1]:
+        assert events_of(sink.take()) == ["first", "a", "b"]
+    frames = sinks[-1].take()
+    assert events_of(frames)[-1:] == ["b"]
+    assert "a" not in events_of(frames)
+
+
+def test_what_waits_of_an_ended_life_of_the_log_is_nobodys(
+    dispatching: Any, process: Process, stepped: SteppedLoop, log: ScriptedLog
+) -> None:
+    sinks = dispatching()
+    hear(process, log, ROOM, "a", "b")
+    feed = process.hub.feeds[ROOM.key]
+    feed.begin("another", feed.last)
+    stepped.settle()
+    assert not feed.dispatching
+    assert all("a" not in events_of(sink.take()) for sink in sinks)
 
 
 def test_a_socket_that_breaks_ends_its_connection_and_no_other(
