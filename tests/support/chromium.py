@@ -35,13 +35,14 @@ def find_chromium() -> str | None:
             for found in sorted(folder.glob(pattern), reverse=True):
                 if os.access(found, os.X_OK):
                     return str(found)
-    return find_headless_shell()
+    return None
 
 
 @cache
 def find_headless_shell() -> str | None:
     """The path of the headless shell, with which a test costs less than half of the processor time. None
-    where there is none, and where LIVE_CHROMIUM names a browser."""
+    where there is none, and where LIVE_CHROMIUM names a browser. It is an addition, and no Chromium by
+    itself: it has no back-forward cache."""
     if os.environ.get("LIVE_CHROMIUM"):
         return None
     return shutil.which(HEADLESS_SHELL)
