@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.conftest import NewDatabase, StartServer
+from tests.support import chromium
 from tests.support.browsers import Expect
 from tests.support.exactly_once import assert_exactly_once, judge
 from tests.support.http import LoginFailedError, Visitor
@@ -554,6 +555,20 @@ def test_the_browser_leaves_the_tests_thread_alone(page: Page, expect: Expect) -
 async def test_coroutines_run_while_the_browser_is_open(page: Page) -> None:
     await asyncio.sleep(0)
     assert await asyncio.to_thread(page.title) == ""
+
+
+def test_the_headless_shell_is_taken_unless_a_browser_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = chromium.find_headless_shell.__wrapped__
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("LIVE_CHROMIUM", raising=False)
+    assert find() is None
+    shell = tmp_path / chromium.HEADLESS_SHELL
+    shell.touch(0o755)
+    assert find() == str(shell)
+    monkeypatch.setenv("LIVE_CHROMIUM", "another")
+    assert find() is None
 
 
 def test_environment_of_the_example_is_set_too(new_server_database: NewDatabase) -> None:

@@ -24,7 +24,7 @@ import playwright.sync_api
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.chromium import find_chromium
+from tests.support.chromium import find_chromium, find_headless_shell
 from tests.support.requirements import require
 
 FLAGS = (
@@ -123,7 +123,10 @@ def browser(browser_thread: BrowserThread) -> Iterator[Browser]:
     require("chromium")
     manager = playwright.sync_api.sync_playwright()
     driver = browser_thread.call(manager.start)
-    chromium = driver.chromium.launch(**launch_options())
+    options = launch_options()
+    if shell := find_headless_shell():
+        options["executable_path"] = shell
+    chromium = driver.chromium.launch(**options)
     yield cast(Browser, chromium)
     chromium.close()
     driver.stop()
