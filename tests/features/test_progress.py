@@ -600,6 +600,15 @@ class TestInTheTerminal:
         assert "[nearly] there" in drawn
         assert "[a] line" in drawn
 
+    def test_a_title_that_looks_like_markup_is_text(
+        self, ann: User, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress("Import [/b]", total=1, owner=ann, terminal=True, unit="[/x]"):
+            pass
+        drawn = capsys.readouterr().err
+        assert "Import [/b]" in drawn
+        assert "[/x]" in drawn
+
     def test_and_nowhere_else(self, ann: User, capsys: pytest.CaptureFixture[str]) -> None:
         with Progress("Import", owner=ann):
             pass
