@@ -193,7 +193,12 @@ class NotificationRule(Hearer[M]):
         if self.throttle is None:
             return False
         name = f"notify {self.uid} {subject}"[:200]
-        return get_state().count(name, ttl=self.throttle.total_seconds()).value > 1
+        try:
+            return get_state().count(name, ttl=self.throttle.total_seconds()).value > 1
+        except Exception as error:
+            raise_interruption(error)
+            logger.exception("%s: its throttle could not be asked; it tells.", self.uid)
+            return False
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -81,7 +81,8 @@ def follow(request: HttpRequest, pk: int) -> HttpResponse:
     if one.is_unread:
         mark_read(request.user, [one.pk], namespace=namespace_of(request))
     safe = one.url and is_safe(one.url)
-    return redirect(one.url if safe else reverse("live_notifications:list"))
+    # Not redirect(): "?page=2" is an address here, and no view's name.
+    return HttpResponseRedirect(one.url if safe else reverse("live_notifications:list"))
 
 
 @never_cache

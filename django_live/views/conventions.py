@@ -123,6 +123,11 @@ class OpenAIDeltas(Convention):
     """``chat.completion.chunk`` objects, as most clients of language models read them. Reasoning is
     ``reasoning_content``; there is no place for data."""
 
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._calls: dict[str, None] = {}
+        """Ids of the tools that were used: clients put together what has one index."""
+
     def begins(self) -> Iterator[Any]:
         yield self._chunk({"role": "assistant", "content": ""})
 
@@ -131,9 +136,11 @@ class OpenAIDeltas(Convention):
             yield self._chunk({"content": data["text"]})
         elif type == "reasoning":
             yield self._chunk({"reasoning_content": data["text"]})
-        elif type == "tool" and "input" in data:
+        elif type == "tool" and "input" in data and data["id"] not in self._calls:
             call = {"name": data["name"], "arguments": compact(data["input"])}
-            entry = {"index": 0, "id": data["id"], "type": "function", "function": call}
+            index = len(self._calls)
+            self._calls[data["id"]] = None
+            entry = {"index": index, "id": data["id"], "type": "function", "function": call}
             yield self._chunk({"tool_calls": [entry]})
 
     def ends(self, state: str, error: str) -> Iterator[Any]:

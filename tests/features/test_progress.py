@@ -227,6 +227,13 @@ class TestCounting:
         assert (last["result"], last["link"], last["state"]) == (None, "", "done")
         assert "huge, thing, nan cannot be sent" in caplog.text
 
+    def test_a_result_that_is_changed_afterwards_is_told_as_it_was(self, ann: User) -> None:
+        result: list[Any] = ["a"]
+        with Progress("Import", owner=ann) as progress:
+            progress.finish(result)
+            result.append(object())
+        assert told(progress)[-1]["result"] == ["a"]
+
     def test_huge_texts_are_cut(self, ann: User) -> None:
         with Progress("T" * 999, owner=ann) as progress:
             progress.update(message="m\0\ud800" * 9999)
@@ -599,6 +606,15 @@ class TestInTheTerminal:
         assert "1000000/1000000 rows" in drawn
         assert "[nearly] there" in drawn
         assert "[a] line" in drawn
+
+    def test_a_title_that_looks_like_markup_is_text(
+        self, ann: User, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress("Import [/b]", total=1, owner=ann, terminal=True, unit="[/x]"):
+            pass
+        drawn = capsys.readouterr().err
+        assert "Import [/b]" in drawn
+        assert "[/x]" in drawn
 
     def test_and_nowhere_else(self, ann: User, capsys: pytest.CaptureFixture[str]) -> None:
         with Progress("Import", owner=ann):

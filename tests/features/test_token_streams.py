@@ -105,6 +105,14 @@ class TestWhatIsSaid:
         assert said.parts == [{**tool, "output": ["a", "b"]}, data]
         assert json.loads(row(stream).parts) == said.parts
 
+    def test_data_that_is_changed_afterwards_is_told_as_it_was(self, ann: User) -> None:
+        sources: list[Any] = ["a"]
+        with TokenStream(owner=ann) as stream:
+            stream.data("sources", sources)
+            sources.append(object())
+        assert [part["value"] for part in read(stream).parts] == [["a"]]
+        assert row(stream).state == "done"
+
     def test_the_same_from_a_coroutine(self, ann: User) -> None:
         async def write() -> TokenStream:
             async with TokenStream(owner=ann) as stream:

@@ -254,11 +254,14 @@ def test_data_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ["--user", "nobody", "--message", "x"],
         ["--group", "nobody", "--message", "x"],
         ["--permission", "nobody", "--message", "x"],
+        ["", "--message", "x"],
+        ["--user", "", "--message", "x"],
+        ["--all", "--type", "x", "--data", "[" * 100_000],
         ["--all", "--message", " "],
         ["--all", "--message", "x", "--url", "//evil.test"],
         ["--all", "--message", "x", "--type", "said"],
     ],
-    ids=" ".join,
+    ids=lambda given: " ".join(given)[:60],
 )
 def test_what_cannot_be_broadcast(arguments: list[str]) -> None:
     assert code_of("live_broadcast", *arguments) == 2

@@ -113,6 +113,15 @@ def test_a_notification_leads_to_its_address_and_is_read(browser: Client, ann: U
     assert browser.get(f"/notifications/{two.pk}/")["Location"] == "/notifications/"
 
 
+@pytest.mark.parametrize("url", ["?page=2", "#here", "admin"])
+def test_an_address_is_never_taken_for_the_name_of_a_view(
+    browser: Client, ann: User, url: str
+) -> None:
+    notify(ann, "one", url=url)
+    one = Notification.objects.of(ann).get()
+    assert browser.get(f"/notifications/{one.pk}/")["Location"] == url
+
+
 def test_nobody_reads_what_is_anothers(browser: Client, bob: User) -> None:
     notify(bob, "secret of bob", url="/secret/")
     one = Notification.objects.get()

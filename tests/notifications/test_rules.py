@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
 
+from django_live.exceptions import StoreError
 from django_live.features.bulk import LiveQuerySet
 from django_live.features.changes import suppress
 from django_live.notifications import changed, created, deleted, mark_read
@@ -282,6 +283,19 @@ def test_a_throttled_rule_tells_each_object_once_in_its_time(order: Order, ann: 
             save(order, status)
         save(other, "paid")
     assert told() == [f"{order.pk} is paid", f"{other.pk} is paid"]
+
+
+def test_a_throttle_that_cannot_be_asked_costs_no_notification(
+    order: Order, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> Any:
+        raise StoreError("away")
+
+    monkeypatch.setattr("django_live.notifications.rules.get_state", away)
+    with ruled(**RULE, when=changed("status"), throttle=timedelta(hours=1)):
+        save(order, "paid")
+    assert told() == [f"{order.pk} is paid"]
+    assert "throttle could not be asked" in caplog.text
 
 
 def test_a_throttled_group_is_counted_silently(order: Order, ann: User, heard: Heard) -> None:

@@ -124,7 +124,16 @@ def test_where_nobody_serves_it_says_so(run: Run) -> None:
     assert "no address was given" in text
 
 
-@pytest.mark.parametrize("arguments", [["--url", "nonsense"], ["--timeout", "0"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--url", "nonsense"],
+        ["--url", "http://[bad"],
+        ["--url", "http://h:99999/"],
+        ["--timeout", "0"],
+    ],
+    ids=str,
+)
 def test_wrong_arguments(run: Run, arguments: list[str]) -> None:
     assert run(*arguments)[0] == 2
 

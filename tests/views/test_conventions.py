@@ -105,6 +105,17 @@ def test_deltas_of_all_there_is() -> None:
     on_a_loop(test)
 
 
+def test_each_tool_has_an_index_of_its_own_among_the_deltas() -> None:
+    def test() -> None:
+        client = Client(OpenAIDeltas)
+        for n, id in enumerate(("a", "b", "a"), 1):
+            client.say("tool", 1, n, id=id, name="search", input={"q": id})
+        calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in client.heard[1:]]
+        assert [(call["index"], call["id"]) for call in calls] == [(0, "a"), (1, "b")]
+
+    on_a_loop(test)
+
+
 @pytest.mark.parametrize("kind", [OpenAIDeltas, UIMessages])
 class TestEach:
     def test_who_comes_later_is_told_what_was_said_and_nothing_twice(

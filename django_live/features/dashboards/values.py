@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -21,7 +22,7 @@ def clean(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):
-        return float(value) if value.is_finite() else None
+        return clean(float(value)) if value.is_finite() else None
     if isinstance(value, Mapping):
         return {str(key): clean(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -38,7 +39,7 @@ def encode(value: Any) -> str:
 def checked_key(key: Any) -> str:
     """The key of a row as text. Raises ``InvalidEvent``."""
     text = str(key)
-    if not 0 < len(text) <= LONGEST_KEY or "\0" in text:
+    if not 0 < len(text) <= LONGEST_KEY or "\0" in text or not _is_utf8(text):
         raise InvalidEvent(f"A row's key is 1 to {LONGEST_KEY} characters, not {text[:40]!r}.")
     return text
 
@@ -48,7 +49,18 @@ def checked_number(name: str, value: Any) -> float | None:
     value = clean(value)
     if value is not None and not isinstance(value, int | float):
         raise InvalidEvent(f"The point of {name!r} is {value!r}, which is no number.")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return None  # no browser could draw it
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a store can keep it: half of a surrogate pair cannot be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def line_text(text: Any) -> str:

@@ -6,6 +6,7 @@ times a second.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
@@ -69,7 +70,9 @@ def fields(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def result(value: Any) -> Any:
     """The result, where it can be sent; else None."""
     try:
-        return value if len(encode_data(value)) <= RESULT_BYTES else None
+        # As it is now: it is sent later, and may be changed by then.
+        found = encode_data(value)
+        return json.loads(found) if len(found) <= RESULT_BYTES else None
     except (InvalidEvent, RuntimeError):
         return None
 

@@ -17,9 +17,9 @@ class Drawing:
 
         self._console = Console(file=sys.stderr)
         columns = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
-            progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
             progress.TextColumn("{task.fields[message]}", markup=False),
         )
         self._bars = progress.Progress(*columns, console=self._console, auto_refresh=False)

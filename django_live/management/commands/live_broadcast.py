@@ -50,7 +50,7 @@ class Command(BaseCommand):
         kind, value = next(
             (kind, options[kind])
             for kind in ("topic", "user", "group", "permission", "all")
-            if options[kind]
+            if options[kind] not in (None, False)
         )
         audience = (
             Audience("everyone", "", namespace)
@@ -85,7 +85,7 @@ class Command(BaseCommand):
         text = sys.stdin.read() if options["data"] == "-" else options["data"]
         try:
             return options["type"], json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CommandError(f"--data is no JSON: {error}.", returncode=WRONG) from error
 
     def _preview(self, console: Console, audience: Audience, format: str) -> None:  # noqa: A002

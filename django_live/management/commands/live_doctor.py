@@ -41,8 +41,7 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not _is_address(url):
                 raise CommandError(
                     f"{url!r} is no address: https://your.site/live/", returncode=WRONG
                 )
@@ -71,3 +70,11 @@ class Command(BaseCommand):
             console.say(f"{state:>2}  {name}: {found}{took}")
             if advice:
                 console.say(f"      → {advice}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is none
+        return False

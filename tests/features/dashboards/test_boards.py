@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
@@ -165,6 +166,10 @@ def test_who_writes_nonsense_is_told(state: Any, declared: None) -> None:  # noq
         set_rows(Rows(), {"a": 1})
     with pytest.raises(InvalidEvent, match="key"):
         set_rows(Rows(), {"": {}})
+    with pytest.raises(InvalidEvent, match="key"):
+        set_rows(Rows(), {"\ud800": {}})
+    with pytest.raises(InvalidEvent, match="key"):
+        add_points(Points(), {"\ud800": 1})
     with pytest.raises(InvalidEvent, match="10001 rows"):
         set_rows(Rows(), {number: {} for number in range(10_001)})
     with pytest.raises(InvalidEvent, match="no number"):
@@ -174,6 +179,12 @@ def test_who_writes_nonsense_is_told(state: Any, declared: None) -> None:  # noq
     with pytest.raises(InvalidTopic, match="writes to a Latest"):
         set_value(Rows(), 1)  # type: ignore[arg-type]
     assert snapshot(Rows())["rows"] == {}
+
+
+@pytest.mark.parametrize("value", [Decimal("1e400"), 10**400, 10**5000, float("inf")], ids=type)
+def test_a_point_that_no_browser_could_read_is_a_gap(value: Any) -> None:
+    change = changes.points_change(Points(), [(None, {"cpu": value})])
+    assert [series for _, series in change.items] == [{"cpu": None}]
 
 
 def test_a_rollback_writes_nothing(state: Any, declared: None) -> None:  # noqa: ARG001
