@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypedDict
 
 from django.db import router, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from ..core.publishing import publish
@@ -28,22 +29,48 @@ def unread_of(user_id: Any) -> list[int]:
     return list(rows.order_by().values_list("pk", flat=True)[:MOST_COUNTED])
 
 
+class Read(TypedDict):
+    """What pages are told, and apply to the unread ones that they know: however often, and however late."""
+
+    ids: list[int] | None
+    """None: all of them."""
+    newest: int
+    """The last of all of them."""
+    unread: int
+    """How many are left, up to ``MOST_COUNTED``."""
+
+
 def mark_read(user: Any, ids: Collection[int] | None = None, *, namespace: str = "") -> int:
     """Mark the user's notifications with these keys as read, or all of them; how many it were. All
     their pages follow. ``namespace``: the tenant, where the site has any."""
+    return mark(user, ids, namespace)[0]
+
+
+def mark(user: Any, keys: Collection[int] | None, namespace: str) -> tuple[int, Read]:
+    """``mark_read()``, with what pages are told of it."""
+    ids: list[int] | None = None
     using = router.db_for_write(Notification)
     with transaction.atomic(using=using):
         rows = Notification.objects.using(using).filter(recipient_id=user.pk, read_at=None)
-        if ids is not None:
+        newest = 0
+        if keys is not None:
+            ids = sorted(rows.filter(pk__in=keys).values_list("pk", flat=True))
             rows = rows.filter(pk__in=ids)
+        else:
+            # What is told meanwhile is not among them. The newest of anybody's is one look into the index.
+            newest = Notification.objects.using(using).aggregate(newest=Max("pk"))["newest"] or 0
+            rows = rows.filter(pk__lte=newest)
         for work in _when_read:
             work(rows)
         count = rows.update(read_at=timezone.now(), open_group=None)
+        told: Read = {
+            "ids": ids,
+            "newest": newest,
+            "unread": unread_count(user),
+        }
         if count:
-            left = 0 if ids is None else unread_count(user)
-            told = {"ids": None if ids is None else sorted(ids), "unread": left}
             publish(inbox_of(user.pk, namespace), "read", told, using=using)
-    return int(count)
+    return int(count), told
 
 
 _when_read: list[Callable[[Any], None]] = []

@@ -10,7 +10,8 @@ from ..core.topics import History, Topic, Viewer
 
 class InboxTopic(Topic):
     """For its owner alone. Events: ``notified`` (``{"id", "kind", "title", "body", "url", "is_new",
-    "is_quiet"}``) and ``read`` (``{"ids", "unread"}``; ``ids`` is None where it is all of them)."""
+    "is_quiet"}``) and ``read`` (``{"ids", "newest", "unread"}``; ``ids`` is None where it is all of
+    them, up to ``newest``). Snapshot: ``{"unread_ids"}``, a hundred at most."""
 
     pattern = "live/inbox/<str:user>"
     history = History(events=50, age=timedelta(days=1))
@@ -22,7 +23,7 @@ class InboxTopic(Topic):
     def snapshot(self) -> dict[str, Any]:
         from .inbox import unread_of
 
-        return {"unread": len(unread_of(self.user))}
+        return {"unread_ids": unread_of(self.user)}
 
     def forget(self, user: Any, type: str, data: Any) -> Any:
         return None if str(user.pk) == self.user else data

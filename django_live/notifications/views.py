@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from ..transports.requests import namespace_of
 from .content import is_safe
-from .inbox import inbox_of, mark_read, unread_count
+from .inbox import inbox_of, mark, mark_read, unread_count
 from .kinds import choices, prefer, preferences_of
 from .models import Notification
 
@@ -63,12 +63,10 @@ def read(request: HttpRequest) -> HttpResponse:
     """Mark as read: those that are posted as ``id``, or ``all``. Back to where the form was."""
     given = request.POST.getlist("id")
     ids = [int(one) for one in given if one.isascii() and one.isdigit() and len(one) < 19]
-    if "all" in request.POST:
-        mark_read(request.user, namespace=namespace_of(request))
-    elif ids:
-        mark_read(request.user, ids[:1000], namespace=namespace_of(request))
+    namespace = namespace_of(request)
+    _, told = mark(request.user, None if "all" in request.POST else ids[:1000], namespace)
     if request.headers.get("Accept") == "application/json":
-        return JsonResponse({"unread": unread_count(request.user)})
+        return JsonResponse(told)
     return redirect(_back(request, request.POST.get("next", "")))
 
 

@@ -68,6 +68,9 @@ def test_each_page_has_a_title_in_a_base_of_the_sites_own(browser: Client, tmp_p
             assert re.search(r"<title>\w", browser.get(f"/notifications/{address}").text), address
 
 
+JSON = {"Accept": "application/json"}
+
+
 def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: User) -> None:
     notify([ann, bob], "one")
     notify(ann, "two")
@@ -83,8 +86,12 @@ def test_forms_mark_as_read_without_javascript(browser: Client, ann: User, bob: 
     answer = browser.post("/notifications/read/", {"all": "1", "next": "https://evil.example/"})
     assert answer["Location"] == "/notifications/"
     assert unread_count(ann) == 0
-    answer = browser.post("/notifications/read/", {}, headers={"Accept": "application/json"})
-    assert answer.json() == {"unread": 0}
+    answer = browser.post("/notifications/read/", {}, headers=JSON)
+    assert answer.json() == {"ids": [], "newest": 0, "unread": 0}
+    notify(ann, "three")
+    newest = Notification.objects.latest("pk").pk
+    answer = browser.post("/notifications/read/", {"all": "1"}, headers=JSON)
+    assert answer.json() == {"ids": None, "newest": newest, "unread": 0}
 
 
 def test_how_long_it_is_ago(ann: User, browser: Client) -> None:

@@ -226,7 +226,7 @@ def test_reading_is_told_to_all_pages_and_only_ones_own_are_read(
     notify([ann, bob], "one")
     notify([ann, bob], "two")
     heard(ann)
-    own = Notification.objects.filter(recipient=ann).order_by("pk").values_list("pk", flat=True)
+    own = [*Notification.objects.filter(recipient=ann).order_by("pk").values_list("pk", flat=True)]
     others = Notification.objects.filter(recipient=bob).values_list("pk", flat=True)
     assert mark_read(ann, [own[0], *others]) == 1
     assert unread_count(bob) == 2
@@ -234,8 +234,9 @@ def test_reading_is_told_to_all_pages_and_only_ones_own_are_read(
     assert mark_read(ann) == 1
     told = heard(ann)
     assert [type for type, _ in told] == ["read", "read"], "and nothing where nothing was read"
-    assert told[0][1]["unread"] == 1
-    assert told[1][1] == {"ids": None, "unread": 0}
+    assert told[0][1] == {"ids": [own[0]], "newest": 0, "unread": 1}, "of others nothing is said"
+    newest = Notification.objects.latest("pk").pk
+    assert told[1][1] == {"ids": None, "newest": newest, "unread": 0}
 
 
 def test_preferences_hold_by_kind_and_channel(ann: User, bob: User, heard: Heard) -> None:

@@ -2,13 +2,8 @@
 
 import type { Live, Subscription } from "../api.js";
 import { showToast, type Told } from "./notifications/toasts.js";
+import { Unread, type Read } from "./notifications/unread.js";
 import { defineElements } from "./shared/define.js";
-
-interface Read {
-  /** Null: all of them. */
-  readonly ids: readonly number[] | null;
-  readonly unread: number;
-}
 
 /** Milliseconds that a list waits for further news before it is fetched. */
 const SETTLE = 150;
@@ -16,8 +11,7 @@ const SETTLE = 150;
 function liveNotifications(live: Live): CustomElementConstructor {
   return class extends HTMLElement {
     private subscription: Subscription | undefined;
-    private unread = 0;
-    private newest = 0;
+    private unread = new Unread([]);
     private timer: ReturnType<typeof setTimeout> | undefined;
     private asked = 0;
 
@@ -29,8 +23,7 @@ function liveNotifications(live: Live): CustomElementConstructor {
     };
 
     connectedCallback(): void {
-      this.unread = Number(this.dataset["unread"] ?? 0);
-      this.newest = Number(this.dataset["newest"] ?? 0);
+      this.unread = new Unread(keysIn(this.dataset["unread"] ?? ""), this.most);
       const { bell, panel } = this;
       if (!bell || !panel) return;
       bell.setAttribute("role", "button");
@@ -52,7 +45,11 @@ function liveNotifications(live: Live): CustomElementConstructor {
         {
           notified: (data) => this.notified(data as Told),
           read: (data) => this.wasRead(data as Read),
-          snapshot: (data) => this.wasRead(data as Read),
+          snapshot: (data) => {
+            this.unread = new Unread((data as { unread_ids: number[] }).unread_ids, this.most);
+            this.count();
+            this.refreshSoon();
+          },
         },
         { cursor: this.dataset["cursor"] },
       );
@@ -81,11 +78,8 @@ function liveNotifications(live: Live): CustomElementConstructor {
     // -- what is told ----------------------------------------------------------------------------------
 
     private notified(told: Told): void {
-      // What the page was made with may be told once more.
-      if (told.is_new && told.id > this.newest) {
-        this.newest = told.id;
-        this.count(this.unread + 1);
-      }
+      if (told.is_new) this.unread.add(told.id);
+      this.count();
       this.refreshSoon();
       const place = this.querySelector<HTMLElement>("[data-live-toasts]");
       const isWanted = this.hasAttribute("data-toasts") && !told.is_quiet && !this.isOpen && document.visibilityState === "visible";
@@ -93,18 +87,23 @@ function liveNotifications(live: Live): CustomElementConstructor {
       this.dispatchEvent(new CustomEvent("live:notified", { detail: told, bubbles: true }));
     }
 
-    private wasRead({ ids, unread }: Read): void {
-      this.count(unread);
+    private wasRead(told: Read): void {
+      this.unread.remove(told);
+      this.count();
       this.refreshSoon();
       for (const toast of this.querySelectorAll<HTMLElement>("[data-live-toasts] > [data-id]")) {
-        if (!ids || ids.includes(Number(toast.dataset["id"]))) toast.remove();
+        const id = Number(toast.dataset["id"]);
+        if (told.ids ? told.ids.includes(id) : id <= told.newest) toast.remove();
       }
     }
 
-    private count(unread: number): void {
-      this.unread = unread;
-      const most = Number(this.dataset["most"] ?? 100);
-      const text = unread >= most ? `${most - 1}+` : String(unread);
+    private get most(): number {
+      return Number(this.dataset["most"] ?? 100);
+    }
+
+    private count(): void {
+      const unread = this.unread.count;
+      const text = unread >= this.most ? `${this.most - 1}+` : String(unread);
       const badge = this.querySelector<HTMLElement>("[data-live-badge]");
       if (badge) {
         badge.textContent = text;
@@ -170,13 +169,18 @@ function liveNotifications(live: Live): CustomElementConstructor {
       void fetch(form.action, init)
         .then(async (response) => {
           if (!response.ok) throw new Error(String(response.status));
-          this.count(((await response.json()) as Read).unread);
+          this.wasRead((await response.json()) as Read);
           await this.refresh();
           this.panel?.querySelector<HTMLElement>("#live-bell-panel-title")?.focus();
         })
         .catch(() => form.submit()); // As without this script: the browser says what is wrong.
     }
   };
+}
+
+/** Keys with commas between them. */
+function keysIn(text: string): number[] {
+  return text ? text.split(",").map(Number) : [];
 }
 
 /** Where the reader was, as far as it is there again after a refresh. */

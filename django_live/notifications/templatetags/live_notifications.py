@@ -39,7 +39,8 @@ def live_notifications(context: Context, toasts: bool = True) -> SafeString:
             'include("django_live.notifications.urls")) to your urls.py.'
         ) from error
     inbox = inbox_of(user.pk, namespace_of(request))
-    cursor = page_places(request, [inbox]).get(inbox.key, "")  # before they are counted
+    # Before they are counted. Told once more of what is in the count, the bell knows it by its key.
+    cursor = page_places(request, [inbox]).get(inbox.key, "")
     unread = unread_of(user.pk)
     attributes = {
         "topic": inbox.name,
@@ -47,9 +48,8 @@ def live_notifications(context: Context, toasts: bool = True) -> SafeString:
         "data-transport": "sse",
         "data-latest": reverse("live_notifications:latest"),
         "data-follow": address,
-        "data-unread": str(len(unread)),
+        "data-unread": ",".join(map(str, unread)),
         "data-most": str(MOST_COUNTED),
-        "data-newest": str(max(unread, default=0)),
         "data-text-label": _("Notifications, %s unread"),
         "data-text-close": _("Close"),
         "data-text-failed": _("The list could not be loaded."),
