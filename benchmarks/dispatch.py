@@ -56,16 +56,22 @@ nothing.__module__ = "uvicorn"
 
 def main() -> None:
     rows = []
-    for name, topics in (("SSE", 1), ("WebSocket", 1), ("SSE, 10 topics each", 10)):
-        taken = [asyncio.run(one_round(name, topics)) for _ in range(ROUNDS)]
+    for name, topics, at_once in (
+        ("SSE", 1, 1),
+        ("WebSocket", 1, 1),
+        ("SSE, 10 topics each", 10, 1),
+        ("SSE, 10 events at once", 1, 10),
+        ("WebSocket, 10 events at once", 1, 10),
+    ):
+        taken = [asyncio.run(one_round(name, topics, at_once)) for _ in range(ROUNDS)]
         rows.append({"what": name, "µs a delivery": round(statistics.median(taken) * 1e6, 2)})
     taken = [asyncio.run(plain_loop()) for _ in range(ROUNDS)]
     rows.append({"what": "plain loop", "µs a delivery": round(statistics.median(taken) * 1e6, 2)})
     report("dispatch", rows)
 
 
-async def one_round(name: str, topics: int) -> float:
-    """Seconds for a delivery."""
+async def one_round(name: str, topics: int, at_once: int) -> float:
+    """Seconds for a delivery. So many events come in one bundle."""
     hub = Hub()
     feeds = [hub.feed(Ticks(pk=number)) for number in range(topics)]
     for feed in feeds:
@@ -73,7 +79,7 @@ async def one_round(name: str, topics: int) -> float:
     task = asyncio.current_task()
     assert task is not None
     for _ in range(CONNECTIONS):
-        is_socket = name == "WebSocket"
+        is_socket = name.startswith("WebSocket")
         sink: Any = SocketSink(nothing, task) if is_socket else SendSink(nothing)
         dialect: Any = SOCKET if is_socket else SSE
         connection = Connection(hub, sink, dialect, Viewer(user_id="1"), lambda _: None)
@@ -84,16 +90,17 @@ async def one_round(name: str, topics: int) -> float:
         connection.pump()
     gc.collect()
     began = time.process_time()
-    for number in range(EVENTS):
+    for number in range(EVENTS // at_once):
         feed = feeds[number % topics]
-        offset = feed.last + 1
-        event = Event(
-            "tick", '{"n":1,"pad":"' + "x" * 180 + '"}', offset=offset, created=time.time()
-        )
-        hub.dispatch(feed, [feed.append(event)])
+        hub.dispatch(feed, [feed.append(event_after(feed.last)) for _ in range(at_once)])
         while feed.dispatching:  # noqa: ASYNC110
             await asyncio.sleep(0)
     return (time.process_time() - began) / (EVENTS * CONNECTIONS)
+
+
+def event_after(offset: int) -> Event:
+    data = '{"n":1,"pad":"' + "x" * 180 + '"}'
+    return Event("tick", data, offset=offset + 1, created=time.time())
 
 
 async def plain_loop() -> float:
