@@ -69,7 +69,8 @@ class Hold:
             if live is not None:
                 live.requests -= 1
         if held is not None:
-            await held.serve()
+            serving, held = held.serve(), None
+            await serving
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send) -> _Held | None:
         """Let Django answer. What is to be held comes back; nothing else of the request stays."""
@@ -95,6 +96,8 @@ class Hold:
 
 class _Held:
     """A response that stays open."""
+
+    __slots__ = ("_body", "_plan", "_send", "_serve_by", "_start")
 
     def __init__(
         self, plan: Plan, start: Message, body: _Body, send: Send, serve_by: Serve
@@ -280,7 +283,7 @@ class _Body:
     def disconnected(self) -> asyncio.Future[Message]:
         """Done when the client is gone."""
         if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._until_disconnect())
+            self._waiting = asyncio.ensure_future(_until_disconnect(self._receive))
         return self._waiting
 
     def forget(self) -> None:
@@ -288,8 +291,9 @@ class _Body:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def _until_disconnect(self) -> Message:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return message
+
+async def _until_disconnect(receive: Receive) -> Message:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return message

@@ -232,7 +232,7 @@ def register_producer(send: Send, sink: SteppedSink) -> Callable[[], None]:
     were seen). Its transport tells a registered producer when to pause. Returns what undoes it."""
     protocol: Any = send.args[0] if isinstance(send, partial) and send.args else None
     if not type(protocol).__module__.startswith("daphne."):
-        return lambda: None
+        return _nothing
     # After an upgrade the transport's producer is still the HTTP channel, which nobody asks any more.
     registry = protocol.transport if hasattr(protocol, "onMessage") else protocol
     if registry is not protocol:
@@ -240,6 +240,10 @@ def register_producer(send: Send, sink: SteppedSink) -> Callable[[], None]:
     registry.registerProducer(sink, True)
     undo: Callable[[], None] = registry.unregisterProducer
     return undo
+
+
+def _nothing() -> None:
+    """There is nothing to undo."""
 
 
 async def taken_at_last(writing: asyncio.Future[None], seconds: float) -> bool:
