@@ -92,7 +92,7 @@ def test_a_rotated_file_is_finished_before_the_new_one_is_begun(tmp_path: Path) 
         file.write("\n".join(old))  # its last line was not ended
     path.rename(tmp_path / "app.log.1")
     path.write_text("\n".join(new) + "\n")
-    turns = []
+    turns: list[list[str]] = []
     while (turn := tail.read()) or not turns:
         turns.append(turn)
     assert [line for turn in turns for line in turn] == old + new
