@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser, User
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import RequestFactory
 
@@ -27,8 +28,10 @@ def boards(settings: Any, transactional_db: None) -> Iterator[None]:  # noqa: AR
         assert writing.writer.flush()
 
 
-def rendered(text: str, **context: Any) -> str:
-    context["request"] = RequestFactory().get("/")
+def rendered(text: str, user: Any = None, **context: Any) -> str:
+    request = RequestFactory().get("/", context.pop("query", {}))
+    request.user = user or AnonymousUser()
+    context["request"] = request
     return str(Template("{% load live_dashboards %}" + text).render(Context(context)))
 
 
@@ -80,3 +83,74 @@ def test_a_log_has_its_lines() -> None:
 def test_what_a_tag_cannot_show_is_refused(tag: str) -> None:
     with pytest.raises(TemplateSyntaxError):
         rendered("{% " + tag + " %}")
+
+
+SHOWN = {
+    "live_value topic": "latest",
+    "live_table topic 'secret'": "keyed",
+    "live_chart topic": "window",
+    "live_log topic": "lines",
+}
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A board of each kind that holds a secret, for ann alone."""
+    asked: list[str] = []
+
+    async def ask(self: Any, viewer: Any) -> bool:
+        asked.append(self.name)
+        return bool(viewer.user_id == "1")
+
+    set_value(Load(host="a"), "secret")
+    set_rows(Rows(), {"secret": {"secret": "secret"}})
+    add_points(Points(), {"secret": 1})
+    add_lines(Log(), "secret")
+    assert writing.writer.flush()
+    for board in (Load, Rows, Points, Log):
+        monkeypatch.setattr(board, "can_subscribe", ask)
+    found = {"latest": Load(host="a"), "keyed": Rows(), "window": Points(), "lines": Log()}
+    return {**found, "asked": asked}
+
+
+@pytest.mark.parametrize(("tag", "kind"), SHOWN.items())
+def test_a_page_shows_a_board_to_those_who_may_subscribe_to_it(
+    closed: dict[str, Any], tag: str, kind: str
+) -> None:
+    topic = closed[kind]
+    for who in (AnonymousUser(), User(pk=2)):
+        assert rendered("{% " + tag + " %}", who, topic=topic) == ""
+    assert "secret" in rendered("{% " + tag + " %}", User(pk=1), topic=topic)
+
+
+def test_a_board_is_asked_about_once_per_page(closed: dict[str, Any]) -> None:
+    source = "{% live_value t %}{% live_value t rate=2 %}{% live_value u %}"
+    assert rendered(source, User(pk=1), t=Load(host="a"), u="load/b").count("</live-value>") == 3
+    assert closed["asked"] == ["load/a", "load/b"]
+
+
+@pytest.mark.parametrize(("tag", "kind"), SHOWN.items())
+def test_what_cannot_be_decided_is_an_element_without_contents(
+    closed: dict[str, Any], tag: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> bool:
+        raise OSError("no database")
+
+    monkeypatch.setattr(type(closed[kind]), "can_subscribe", fail)
+    html = rendered("{% " + tag + " %}", User(pk=1), topic=closed[kind])
+    assert f'data-topic="{closed[kind].name}"' in html
+    assert "secret" not in html.replace('data-column="secret">secret<', "")
+
+
+def test_a_board_of_another_tenant_or_with_a_bad_ticket_is_not_shown(
+    closed: dict[str, Any],  # noqa: ARG001
+) -> None:
+    other = Load(host="a", namespace="other")
+    assert rendered("{% live_value t %}", User(pk=1), t=other) == ""
+    bad = {"ticket": "no-ticket"}
+    assert rendered("{% live_value t %}", User(pk=1), t=Load(host="a"), query=bad) == ""
+
+
+def test_a_board_is_shown_to_somebody() -> None:
+    with pytest.raises(TemplateSyntaxError, match="needs `request`"):
+        Template("{% load live_dashboards %}{% live_value 'load/a' %}").render(Context())

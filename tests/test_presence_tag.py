@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import RequestFactory
 from django.utils import translation
@@ -16,8 +16,11 @@ from django_live.features.seats import Seats
 pytestmark = pytest.mark.django_db
 
 
-def rendered(tag: str = '{% live_presence "halls/blue" %}', **context: object) -> str:
+def rendered(
+    tag: str = '{% live_presence "halls/blue" %}', user: object = None, **context: object
+) -> str:
     request = RequestFactory().get("/")
+    request.user = user or User(pk=1)  # type: ignore[assignment]
     template = Template("{% load live_presence %}" + tag)
     return template.render(Context({"request": request, **context}))
 
@@ -52,6 +55,48 @@ def test_members_are_there_before_any_script_and_their_names_are_text(
         german = rendered()
     assert "Gerade da: 1" in german
     assert "abwesend" in german
+
+
+@pytest.fixture
+def somebody_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"m p 7": [{"c": ["a"], "i": {"name": "Ann"}}, 1]}
+    monkeypatch.setattr(Seats, "snapshot", lambda self, topic: {"version": 1, "entries": entries})
+
+
+@pytest.mark.usefixtures("somebody_is_here")
+@pytest.mark.parametrize("join", ["True", "False"])
+def test_members_are_shown_to_those_who_may_subscribe(join: str) -> None:
+    tag = '{% live_presence "halls/blue" join=' + join + " %}"
+    assert "Ann" in rendered(tag)
+    assert rendered(tag, AnonymousUser()) == ""
+    with pytest.raises(TemplateSyntaxError, match="needs `request`"):
+        Template("{% load live_presence %}" + tag).render(Context())
+
+
+@pytest.mark.usefixtures("somebody_is_here")
+def test_where_it_cannot_be_decided_the_element_asks_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> bool:
+        raise OSError("no database")
+
+    monkeypatch.setattr("tests.testapp.live.HallTopic.can_subscribe", fail)
+    html = rendered()
+    assert 'topic="halls/blue"' in html
+    assert "Ann" not in html
+    assert "Here now: 0" in html
+
+
+@pytest.mark.usefixtures("somebody_is_here")
+@pytest.mark.asyncio
+async def test_a_template_in_a_coroutine_is_still_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Ann" in rendered(), "what needs no thread is answered at once"
+
+    async def allow(*args: object) -> bool:
+        return True
+
+    monkeypatch.setattr("tests.testapp.live.HallTopic.can_subscribe", allow)
+    html = rendered()
+    assert 'topic="halls/blue"' in html
+    assert "Ann" not in html
 
 
 def test_a_store_that_is_away_costs_the_list_and_not_the_page(

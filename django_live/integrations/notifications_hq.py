@@ -53,7 +53,7 @@ def _saved(instance: Any, created: bool, using: str, raw: bool, **kwargs: Any) -
 
 def _tell(theirs: Any, using: str) -> None:
     notify(
-        theirs.recipient_id,
+        theirs.recipient,  # as text, the key could be taken for a permission
         _title(theirs),
         kind=KIND,
         body=theirs.description or "",

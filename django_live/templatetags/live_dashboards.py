@@ -1,5 +1,6 @@
 """``{% load live_dashboards %}``: live values, tables, charts and logs. Each shows what the board holds
-when the page is made, so that a page without JavaScript says the same, once."""
+when the page is made, so that a page without JavaScript says the same, once; and nothing to who may not
+subscribe to it."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from ..core.topics import Topic, as_topic
 from ..features.dashboards import Board, Keyed, Latest, Lines, Window
 from ..features.dashboards.reading import snapshot
 from ..features.dashboards.sources import source_of
+from ..showing import may_show
 from ..transports.requests import namespace_of
 
 register = template.Library()
@@ -47,7 +49,10 @@ def live_value(
     """The value of a ``Latest``, or a member of it (``field="memory.used"``). ``rate``: updates a second
     at most; ``stale``: seconds after which it counts as old."""
     board = _board(context, topic, Latest, "live_value")
-    value = snapshot(board)["value"]
+    held = _held(context, board)
+    if held is None:
+        return mark_safe("")
+    value = held["value"]
     for name in filter(None, field.split(".")):
         value = value.get(name) if isinstance(value, dict) else None
     options = {"field": field, "places": places, "unit": unit}
@@ -75,6 +80,9 @@ def live_table(
     after a colon if you like (``"cpu:CPU, mem:Memory"``); or a list of (name, heading). ``key`` is the
     heading of the rows' keys, which are left out without it."""
     board = _board(context, topic, Keyed, "live_table")
+    held = _held(context, board)
+    if held is None:
+        return mark_safe("")
     wanted = _columns(columns)
     if key:
         wanted.insert(0, ("", key))
@@ -91,7 +99,7 @@ def live_table(
                     ((shown(row.get(column)) if column else name,) for column, _ in wanted),
                 ),
             )
-            for name, row in snapshot(board)["rows"].items()
+            for name, row in held["rows"].items()
         ),
     )
     return format_html(
@@ -124,7 +132,10 @@ def live_chart(
             f"'uplot' or 'chartjs'; not kind={kind!r}, library={library!r}."
         )
     board = _board(context, topic, Window, "live_chart")
-    items = snapshot(board)["items"]
+    held = _held(context, board)
+    if held is None:
+        return mark_safe("")
+    items = held["items"]
     names = list(dict.fromkeys(name for item in items for name in item[2]))
     rows = format_html_join(
         "",
@@ -164,12 +175,15 @@ def live_log(
 ) -> SafeString:
     """The last lines of a ``Lines``, followed while the reader stays at the end."""
     board = _board(context, topic, Lines, "live_log")
+    held = _held(context, board)
+    if held is None:
+        return mark_safe("")
     lines = format_html_join(
         "",
         '<li data-level="{}"><time datetime="{}">{}</time> {}{}</li>',
         (
             (level, _moment(at).isoformat(), _clock(at), f"{level} " if level else "", text)
-            for _offset, at, level, text in snapshot(board)["items"][-most:]
+            for _offset, at, level, text in held["items"][-most:]
         ),
     )
     label = label or board.name
@@ -214,6 +228,14 @@ def _board(context: Context, topic: Any, kind: type[Board], tag: str) -> Board:
             f"{{% {tag} %}} shows a {kind.__name__}, not {topic!r}. Declare one in an app's live.py."
         )
     return topic
+
+
+def _held(context: Context, board: Board) -> dict[str, Any] | None:
+    """What the reader of the page is shown of it; None: not even that there is one."""
+    may = may_show(context, board)
+    if may is None:
+        return {"value": None, "rows": {}, "items": []}
+    return snapshot(board) if may else None
 
 
 def _attributes(

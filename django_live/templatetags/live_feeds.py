@@ -22,7 +22,7 @@ from django.utils.translation import ngettext
 from ..assets import feature_assets
 from ..features.feeds import MOST_COUNTED, Feed, FeedPage
 from ..parts import wish
-from ..transports.requests import viewer_of
+from ..showing import may_show, reader_of
 from .live import (
     PART_OPTIONS,
     attributes_of_part,
@@ -86,7 +86,7 @@ class LiveFeedNode(Node):
         # Before the items are read.
         attributes = attributes_of_part(context, [feed], options)
         before = request.GET.get(param, "")
-        page = feed.page(viewer_of(request), before=before, top=wish(request, options["id"]))
+        page = self._page(context, feed, before, wish(request, options["id"]))
         with inside_a_part(context), context.push(**{PAGE: page}):
             rows = rendered_rows(context, self.nodelist)
         shown = {
@@ -100,6 +100,14 @@ class LiveFeedNode(Node):
         }
         html = render_to_string("django_live/feed.html", shown, request)
         return feature_assets(context, "feeds") + mark_safe(html)  # noqa: S308 - a template made it
+
+    def _page(self, context: Context, feed: Feed, before: str, top: str) -> FeedPage:
+        """What the reader may see. Nothing of it for who may not subscribe, but still a part of the page:
+        what was shown before has to go, when it is fetched again."""
+        viewer = reader_of(context).viewer
+        if viewer is None or not may_show(context, feed):
+            return FeedPage([], "", "", 0)
+        return feed.page(viewer, before=before, top=top)
 
     def _feed(self, context: Context) -> tuple[Feed, HttpRequest]:
         request = context.get("request")

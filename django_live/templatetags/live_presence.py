@@ -16,11 +16,14 @@ from ..assets import feature_assets
 from ..core.positions import page_places
 from ..core.topics import Topic, as_topic
 from ..features.presence import Member, Members, Presence, members_of, presence_of
+from ..showing import may_show
 from ..transports.requests import namespace_of
 
 logger = logging.getLogger("django_live.presence")
 
 register = template.Library()
+
+NOBODY = Members(0, [], False)
 
 
 @register.simple_tag(takes_context=True)
@@ -28,7 +31,8 @@ def live_presence(
     context: Context, topic: Topic | str, *, join: bool = True, idle: int = 300
 ) -> SafeString:
     """Show who is in a topic. The reader of the page is one of them, unless ``join=False``; after
-    ``idle`` seconds without input they are idle, and away when no tab was in sight for a minute."""
+    ``idle`` seconds without input they are idle, and away when no tab was in sight for a minute.
+    Nothing for who may not subscribe to the topic."""
     request = context.get("request")
     namespace = namespace_of(request) if request is not None else ""
     found = as_topic(topic, namespace)
@@ -39,7 +43,10 @@ def live_presence(
             f"{{% live_presence %}}: {type(found).__qualname__} keeps no members. Give the class "
             "an attribute presence = Presence()."
         )
-    here = _members(found)
+    may = may_show(context, found)
+    if may is False:
+        return SafeString("")
+    here = _members(found) if may else NOBODY
     count_text = _("Here now: %s")
     attributes = {
         "presence": Presence.companion(found).name,
@@ -74,7 +81,7 @@ def _members(topic: Topic) -> Members:
         return members_of(topic)
     except Exception:
         logger.exception("Who is in %s could not be read.", topic.name)
-        return Members(0, [], False)
+        return NOBODY
 
 
 def _shown(member: Member) -> dict[str, Any]:

@@ -40,6 +40,9 @@ def feeds() -> Iterator[SimpleNamespace]:
             model = Order
             size = 3
 
+            def can_subscribe(self, viewer: Viewer) -> bool:
+                return bool(viewer.user.is_authenticated)
+
             def items(self, viewer: Viewer) -> Any:
                 return Order.objects.visible_to(viewer.user)
 
@@ -48,6 +51,9 @@ def feeds() -> Iterator[SimpleNamespace]:
             model = Document
             newest_by = "size"
             size = 3
+
+            def can_subscribe(self, viewer: Viewer) -> bool:
+                return bool(viewer.user.pk == self.owner)  # type: ignore[attr-defined]
 
             def items(self, viewer: Viewer) -> Any:
                 return Document.objects.filter(owner=self.owner)  # type: ignore[attr-defined]
@@ -239,6 +245,23 @@ def test_an_empty_feed_says_so(ann: User, feeds: Any) -> None:
     assert "<li>nothing</li>" in html
     assert 'data-first=""' in html
     assert "<nav" not in html
+
+
+def test_a_feed_is_shown_to_those_who_may_subscribe_to_it(ann: User, bob: User, feeds: Any) -> None:
+    Document.objects.create(code="secret", owner=ann)
+    feed = feeds.Files(owner=ann.pk)
+    assert "<li data-live-key" in rendered(FEED, ann, feed=feed)
+    html = rendered(FEED, bob, feed=feed)
+    assert "secret" not in html
+    assert "<li>nothing</li>" in html
+    assert 'id="f"' in html, "what was shown before goes, when the part is fetched again"
+
+
+def test_a_page_with_a_ticket_that_is_no_good_has_an_empty_feed(ann: User, feeds: Any) -> None:
+    placed(ann, 4)
+    html = rendered(FEED, ann, "/?ticket=no-ticket", feed=feeds.orders)
+    assert "<li>nothing</li>" in html
+    assert "data-live-key" not in html
 
 
 def test_a_time_is_readable_without_scripts(ann: User) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from django.contrib.auth.models import Permission, User
 
+from django_live.integrations import notifications_hq
+from django_live.notifications.models import Notification
 from tests.support.databases import ServerDatabase
 
-pytestmark = [
-    pytest.mark.any_database,
-    pytest.mark.skipif(
-        importlib.util.find_spec("notifications") is None,
-        reason="django-notifications-hq is missing",
-    ),
-]
+pytestmark = pytest.mark.any_database
+
+needs_it = pytest.mark.skipif(
+    importlib.util.find_spec("notifications") is None, reason="django-notifications-hq is missing"
+)
 
 STORY = """
 import json
@@ -55,6 +57,7 @@ print(json.dumps(said))
 """
 
 
+@needs_it
 def test_what_it_notifies_of_goes_live_by_one_setting(
     new_server_database: Callable[..., ServerDatabase],
 ) -> None:
@@ -71,3 +74,21 @@ def test_what_it_notifies_of_goes_live_by_one_setting(
         "read there": 0,
         "switched off": [3, 2],
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_looks_like_a_permission_is_still_a_users() -> None:
+    ann, bob = (User.objects.create_user(name) for name in ("ann", "bob"))
+    bob.user_permissions.add(Permission.objects.get(codename="view_order"))
+    theirs = SimpleNamespace(
+        pk=1,
+        recipient=ann,
+        recipient_id="testapp.view_order",  # a user model may have text as its key
+        actor=bob,
+        verb="waved",
+        action_object=None,
+        target=None,
+        description=None,
+    )
+    notifications_hq._tell(theirs, "default")
+    assert [one.recipient for one in Notification.objects.all()] == [ann]

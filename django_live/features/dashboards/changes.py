@@ -15,7 +15,7 @@ from ...core.publishing import publish_entries
 from ...core.state import get_state
 from ...exceptions import InvalidEvent
 from .holdings import map_name
-from .values import LONGEST_KEY, checked_key, checked_number, clean, encode, line_text
+from .values import LONGEST_KEY, brief, checked_key, checked_number, clean, encode, line_text
 
 if TYPE_CHECKING:
     from .topics import Board, Keyed
@@ -50,9 +50,11 @@ class MapChange(Change):
     @classmethod
     def of_rows(cls, rows: Mapping[Any, Any], *, whole: bool = False) -> Self:
         """Raises ``InvalidEvent`` for a key or a row that cannot be one."""
+        if not isinstance(rows, Mapping):
+            raise InvalidEvent(f"{brief(rows)} are no rows: pass a dict of rows by key.")
         for key, row in rows.items():
             if not isinstance(row, Mapping):
-                raise InvalidEvent(f"The row {key!r} is {row!r}, which is no dict.")
+                raise InvalidEvent(f"The row {brief(key)} is {brief(row)}, which is no dict.")
         return cls({checked_key(key): encode(row) for key, row in rows.items()}, whole=whole)
 
     def add(self, later: MapChange) -> None:
@@ -110,25 +112,39 @@ class LogChange(Change):
         return True
 
 
-def points_change(
-    board: Any, points: Iterable[tuple[float | None, Mapping[str, Any]]]
-) -> LogChange:
+Point = Mapping[str, Any] | tuple[float | None, Mapping[str, Any]]
+
+
+def points_change(board: Any, points: Iterable[Point]) -> LogChange:
     """Raises ``InvalidEvent``."""
     items = []
-    for at, values in points:
+    for at, values in map(_timed, points):
         moment = time.time() if at is None else clean(at)
         if not isinstance(moment, int | float):
-            raise InvalidEvent(f"{at!r} is no time: pass seconds since 1970, or None for now.")
+            raise InvalidEvent(f"{brief(at)} is no time: pass seconds since 1970, or None for now.")
         series = {checked_key(name): checked_number(name, one) for name, one in values.items()}
         items.append([round(moment, 3), series])
     return LogChange(items, board.points)
 
 
+def _timed(point: Any) -> tuple[Any, Mapping[str, Any]]:
+    """A point with its time; None: now."""
+    if isinstance(point, Mapping):
+        return None, point
+    if isinstance(point, list | tuple) and len(point) == 2 and isinstance(point[1], Mapping):
+        return point[0], point[1]
+    raise InvalidEvent(
+        f"{brief(point)} is no point: pass a dict of numbers by name of the series, or (time, dict)."
+    )
+
+
 def lines_change(board: Any, lines: Iterable[str | tuple[str, str]]) -> LogChange:
-    """A line is text, or (level, text). One with line breaks is several."""
+    """A line is text, or (level, text). One with line breaks is several. Raises ``InvalidEvent``."""
     now = round(time.time(), 3)
     items = []
     for line in lines:
+        if isinstance(line, tuple) and len(line) != 2:
+            raise InvalidEvent(f"{brief(line)} is no line: pass text, or (level, text).")
         level, text = line if isinstance(line, tuple) else ("", line)
         items += [[now, line_text(level)[:20], one] for one in line_text(text).splitlines() or [""]]
     return LogChange(items, board.lines)

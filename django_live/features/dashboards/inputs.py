@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,8 @@ from .topics import Lines
 from .writing import writer
 
 BYTES_AT_ONCE = 256 * 1024
+LINE_BYTES = 64 * 1024
+"""Where a longer line of a file is cut."""
 MEASURED = 0.1
 """Seconds over which the use of processors is measured."""
 LARGEST_ANSWER = 8 * 1024 * 1024
@@ -48,26 +50,39 @@ class LiveHandler(logging.Handler):
 
 class FileTail:
     """The lines that a file has gained since the last ``read()``, also when it was rotated or cut short
-    meanwhile. The first ``read()`` gives the last of those that are there."""
+    meanwhile. The first ``read()`` gives the last of those that are there: of 256 KiB.
+
+    A line of more than 64 KiB is cut, and goes on as another one.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, encoding: str = "utf-8") -> None:
         self.path = Path(path)
         self.encoding = encoding
         self._file: BinaryIO | None = None
         self._rest = b""
+        self._has_begun = False
+        """Whether a file was read: of the one that comes in its place all is new."""
 
     def read(self) -> list[str]:
-        """Whole lines only. Nothing while there is no file."""
+        """Whole lines only, of 256 KiB of a file at most. Nothing while there is no file."""
         lines: list[str] = []
         if self._file is not None:
-            lines += self._lines()
-            if self._is_another_file():
-                self.close()
+            # Asked before it is read: what was written until it was renamed is not left behind.
+            was_rotated = self._is_another_file()
+            found, is_at_end = self._lines()
+            lines += found
+            if was_rotated and is_at_end:
+                lines += self._decoded([self._rest] if self._rest else [])
+                self._close()
         if self._file is None and self._open():
-            lines += self._lines()
+            lines += self._lines()[0]
         return lines
 
     def close(self) -> None:
+        self._close()
+        self._has_begun = False
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
         self._file, self._rest = None, b""
@@ -78,18 +93,31 @@ class FileTail:
         except FileNotFoundError:
             return False
         size = os.fstat(self._file.fileno()).st_size
-        if size > BYTES_AT_ONCE:
+        if size > BYTES_AT_ONCE and not self._has_begun:
             self._file.seek(size - BYTES_AT_ONCE)
-            self._file.readline()
+            self._file.readline(BYTES_AT_ONCE)
+        self._has_begun = True
         return True
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> tuple[list[str], bool]:
+        """The next ones, and whether they are all there are."""
         assert self._file is not None
         if os.fstat(self._file.fileno()).st_size < self._file.tell():
             self._file.seek(0)  # it was cut short
             self._rest = b""
-        *lines, self._rest = (self._rest + self._file.read(BYTES_AT_ONCE)).split(b"\n")
-        return [line.rstrip(b"\r").decode(self.encoding, "replace") for line in lines]
+        read = self._file.read(BYTES_AT_ONCE)
+        *lines, self._rest = (self._rest + read).split(b"\n")
+        if len(self._rest) > LINE_BYTES + 1:  # the last byte may be half of a line break
+            *pieces, self._rest = _pieces(self._rest)
+            lines += pieces
+        return self._decoded(lines), len(read) < BYTES_AT_ONCE
+
+    def _decoded(self, lines: Iterable[bytes]) -> list[str]:
+        return [
+            piece.decode(self.encoding, "replace")
+            for line in lines
+            for piece in _pieces(line.rstrip(b"\r"))
+        ]
 
     def _is_another_file(self) -> bool:
         assert self._file is not None
@@ -97,6 +125,11 @@ class FileTail:
             return not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
         except FileNotFoundError:
             return False  # between the two steps of a rotation
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    """The line, cut where it is too long. Never nothing: an empty line is one."""
+    return [line[at : at + LINE_BYTES] for at in range(0, len(line) or 1, LINE_BYTES)]
 
 
 def system_metrics() -> dict[str, float]:

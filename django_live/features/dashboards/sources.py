@@ -208,7 +208,7 @@ def change_of(board: Board, result: Any) -> Change:
     if kind == "keyed" and isinstance(result, Mapping):
         return rows_change(board, result, whole=True)  # type: ignore[arg-type]
     if kind == "window" and isinstance(result, Mapping):
-        return points_change(board, [(None, result)])
+        return points_change(board, [result])
     if kind == "window" and isinstance(result, Iterable):
         return points_change(board, result)
     if kind == "lines" and isinstance(result, Iterable) and not isinstance(result, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 from collections.abc import Mapping
 from decimal import Decimal
@@ -11,6 +12,9 @@ from typing import Any
 from ...core.events import encode_data
 from ...exceptions import InvalidEvent
 
+brief = reprlib.repr
+"""A value as a message of an error shows it: bounded, however large or deep it is."""
+
 LONGEST_KEY = 200
 LONGEST_LINE = 8_000
 """Characters of a log line that are kept."""
@@ -18,15 +22,24 @@ LONGEST_LINE = 8_000
 
 def clean(value: Any) -> Any:
     """The same value with None for each NaN and infinity, at any depth: no JSON can say those, and a
-    chart shows a gap where nothing was measured."""
+    chart shows a gap where nothing was measured. Raises ``InvalidEvent`` for one without an end."""
+    try:
+        return _cleaned(value)
+    except RecursionError as error:
+        raise InvalidEvent(
+            "This value is nested too deeply to be sent as JSON, or contains itself."
+        ) from error
+
+
+def _cleaned(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):
-        return clean(float(value)) if value.is_finite() else None
+        return _cleaned(float(value)) if value.is_finite() else None
     if isinstance(value, Mapping):
-        return {str(key): clean(one) for key, one in value.items()}
+        return {str(key): _cleaned(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(one) for one in value]
+        return [_cleaned(one) for one in value]
     return value
 
 
@@ -48,7 +61,7 @@ def checked_number(name: str, value: Any) -> float | None:
     """A point of a series; None where nothing could be measured. Raises ``InvalidEvent``."""
     value = clean(value)
     if value is not None and not isinstance(value, int | float):
-        raise InvalidEvent(f"The point of {name!r} is {value!r}, which is no number.")
+        raise InvalidEvent(f"The point of {name!r} is {brief(value)}, which is no number.")
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return None  # no browser could draw it
     return value

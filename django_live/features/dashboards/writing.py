@@ -67,9 +67,7 @@ def add_points(
 ) -> None:
     """Add points: a number, or None, by name of the series; or (time, those), the time in seconds
     since 1970."""
-    timed = [point if isinstance(point, tuple) else (None, point) for point in points]
-    make = lambda board: points_change(board, timed)  # noqa: E731
-    _write(topic, Window, "add_points", make, on_commit)
+    _write(topic, Window, "add_points", lambda board: points_change(board, points), on_commit)
 
 
 def add_lines(topic: Lines, *lines: str | tuple[str, str], on_commit: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from time import monotonic
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from django_live.features.dashboards import (
     remove_rows,
     set_rows,
     set_value,
+    sources,
 )
 from django_live.features.dashboards.reading import snapshot
 from tests.core.fakes import until
@@ -179,6 +181,51 @@ def test_who_writes_nonsense_is_told(state: Any, declared: None) -> None:  # noq
     with pytest.raises(InvalidTopic, match="writes to a Latest"):
         set_value(Rows(), 1)  # type: ignore[arg-type]
     assert snapshot(Rows())["rows"] == {}
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("make", [endless, deep])
+def test_a_value_that_has_no_end_is_refused(make: Callable[[], Any]) -> None:
+    value = make()
+    with pytest.raises(InvalidEvent, match="nested too deeply"):
+        set_value(HOST, value)
+    with pytest.raises(InvalidEvent, match="nested too deeply"):
+        set_rows(Rows(), {"a": {"b": {"c": value}}})
+    with pytest.raises(InvalidEvent, match="no dict"):
+        set_rows(Rows(), {"a": value})
+    with pytest.raises(InvalidEvent, match="nested too deeply"):
+        add_points(Points(), {"cpu": value})
+    with pytest.raises(InvalidEvent, match="nested too deeply"):
+        add_points(Points(), (value, {"cpu": 1}))
+
+
+@pytest.mark.parametrize(
+    "point", [1, "cpu", ["cpu"], (1.0, 2.0), (1.0, {"cpu": 1}, 2), (), None, endless()], ids=repr
+)
+def test_a_point_of_another_shape_is_told_what_is_wanted(point: Any) -> None:
+    with pytest.raises(InvalidEvent, match=r"dict of numbers.*\(time, dict\)"):
+        add_points(Points(), point)
+    with pytest.raises(InvalidEvent, match=r"dict of numbers.*\(time, dict\)"):
+        sources.change_of(Points(), [point])
+
+
+def test_lines_and_rows_of_another_shape_are_told_what_is_wanted() -> None:
+    with pytest.raises(InvalidEvent, match=r"\(level, text\)"):
+        add_lines(Log(), ("ERROR", "too", "many"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidEvent, match="dict of rows"):
+        set_rows(Rows(), [{"a": 1}])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [Decimal("1e400"), 10**400, 10**5000, float("inf")], ids=type)
