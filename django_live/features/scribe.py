@@ -24,6 +24,7 @@ from django.db import connections
 
 from ..core.hooks import own_transactions
 from ..core.publishing import publish_many
+from ..exceptions import InvalidEvent
 from .liveness import BEAT, beat
 
 logger = logging.getLogger("django_live.scribe")
@@ -198,16 +199,30 @@ class Scribe:
 
     def _write(self, own: _OfProcess, now: float) -> None:
         due = [s for s in list(own.sources) if s.ready and s.due <= now + TOGETHER]
+        if due:
+            self._write_of(own, due, now)
+
+    def _write_of(self, own: _OfProcess, due: Sequence[Source], now: float) -> None:
+        collected: list[tuple[Source, Sequence[dict[str, Any]]]] = []
         try:
             collected = [(source, source.collect(now)) for source in due]
             items = [item for _, said in collected for item in said]
             if items:
                 publish_many(items, on_commit=False)
+        except InvalidEvent as error:
+            # Of one of them, and it will never be an event: the others must not wait for it.
+            if len(due) > 1:
+                for source in due:
+                    self._write_of(own, [source], now)
+                return
+            if not collected:
+                self._failed(own, due, now, error)
+                return
+            logger.exception("Something of %s cannot be sent, and is left out.", due[0].id)
         except Exception as error:
             self._failed(own, due, now, error)
             return
-        if due:
-            self._recovered(own)
+        self._recovered(own)
         for source, said in collected:
             if source.published(said):
                 self._retire(own, source, source.settle)

@@ -29,6 +29,7 @@ from django_live.features.progress import (
     Progress,
     ProgressTopic,
     areserve,
+    bounds,
     cancel,
     find,
     jobs_of,
@@ -233,6 +234,46 @@ class TestCounting:
             progress.finish(result)
             result.append(object())
         assert told(progress)[-1]["result"] == ["a"]
+
+    def test_a_field_by_a_name_that_cannot_be_sent_is_left_out(self, ann: User) -> None:
+        with Progress("Import", owner=ann) as progress:
+            progress.update(**{"rows": [1], "\ud800": 2})
+        assert told(progress)[-1]["fields"] == {"rows": [1]}
+
+    def test_fields_that_are_being_sent_are_nobody_elses(self) -> None:
+        rows: list[Any] = [1]
+        kept, refused = bounds.fields({"rows": rows})
+        rows.append(object())
+        assert (kept, refused) == ({"rows": [1]}, [])
+
+    def test_who_says_what_cannot_be_sent_keeps_nobody_else_waiting(
+        self, ann: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with (
+            Progress("Hostile", owner=ann) as hostile,
+            Progress("Innocent", owner=ann) as innocent,
+            caplog.at_level(logging.ERROR, "django_live.scribe"),
+        ):
+            until(lambda: told(hostile) and told(innocent))
+            collect = hostile._report.collect
+
+            def poisoned(now: float) -> Any:
+                items = collect(now)
+                return [{**item, "data": {"bad": object()}} for item in items]
+
+            monkeypatch.setattr(hostile._report, "collect", poisoned, raising=False)
+            hostile.update(message="never told")
+            scribe.wake(hostile._report)
+            innocent.update(message="told")
+            scribe.wake(innocent._report)
+            until(lambda: told(innocent)[-1]["message"] == "told")
+            until(lambda: hostile.id in caplog.text)
+            monkeypatch.setattr(hostile._report, "collect", collect)
+            hostile.update(message="told again")
+        assert told(hostile)[-1]["message"] == "told again"
+        assert told(hostile)[-1]["state"] == "done"
+        seqs = [one["seq"] for one in told(innocent)]
+        assert seqs == sorted(set(seqs))
 
     def test_huge_texts_are_cut(self, ann: User) -> None:
         with Progress("T" * 999, owner=ann) as progress:

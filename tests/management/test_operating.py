@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
 
 import pytest
@@ -104,7 +104,8 @@ def test_wrong_arguments_of_connections(process: Serving) -> None:
     kept = process.connect("open/a")
     assert code_of("live_connections", "--user", "nobody") == 2
     assert code_of("live_connections", "--limit", "-1") == 2
-    assert code_of("live_connections", "--watch", "0") == 2
+    for seconds in ("0", "-1", "nan", "inf", "1e300"):
+        assert code_of("live_connections", "--watch", seconds) == 2, seconds
     assert code_of("live_connections", "--disconnect") == 2, "everybody has to be said"
     assert not kept.closed
 
@@ -241,6 +242,12 @@ def test_data_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_json("live_broadcast", "open/a", "--type", "said", "--data", "-") == {"topics": 1}
     (line,) = run("live_tail", "open/a", "--no-follow", "--format", "json").splitlines()
     assert json.loads(line)["data"] == {"n": 7}
+
+
+@pytest.mark.parametrize("given", [b"\xff\xfe", b"{", b""])
+def test_data_from_stdin_that_is_no_json(given: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(given), encoding="utf-8"))
+    assert code_of("live_broadcast", "open/a", "--type", "said", "--data", "-") == 2
 
 
 @pytest.mark.parametrize(

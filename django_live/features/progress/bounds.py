@@ -50,20 +50,20 @@ def text(value: Any, most: int) -> str:
 
 
 def fields(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What of these can be sent, and the names of what cannot: too much of it, or no JSON."""
+    """What of these can be sent, as it is now, and the names of what cannot: too much of it, or no JSON."""
     kept: dict[str, Any] = {}
     refused: list[str] = []
     room = FIELDS_BYTES
     for name, value in values.items():
         try:
-            size = len(name) + len(encode_data(value))
+            found = encode_data({name: value})
         except (InvalidEvent, RuntimeError):  # no JSON, or it is changed while it is looked at
-            size = FIELDS_BYTES + 1
-        if size > room or len(kept) >= FIELDS:
-            refused.append(name)
+            found = ""
+        if not found or len(found) > room or len(kept) >= FIELDS:
+            refused.append(text(name, TITLE))
         else:
-            kept[name] = value
-            room -= size
+            kept.update(json.loads(found))
+            room -= len(found)
     return kept, refused
 
 

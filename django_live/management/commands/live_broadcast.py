@@ -82,8 +82,8 @@ class Command(BaseCommand):
             return MESSAGE, message(options["message"], options["level"], options["url"])
         if not options["type"]:
             raise CommandError("--data needs the event's --type.", returncode=WRONG)
-        text = sys.stdin.read() if options["data"] == "-" else options["data"]
         try:
+            text = sys.stdin.read() if options["data"] == "-" else options["data"]
             return options["type"], json.loads(text)
         except (ValueError, RecursionError) as error:
             raise CommandError(f"--data is no JSON: {error}.", returncode=WRONG) from error

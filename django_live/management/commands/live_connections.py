@@ -29,6 +29,7 @@ from ..console import (
 
 PAGE = 2000
 """Connections that are asked for at once."""
+LONGEST_WATCH = 86_400.0
 COLUMNS = ["user", "transport", "topics", "since", "address", "unsent", "lag", "process", "id"]
 
 
@@ -69,8 +70,10 @@ class Command(BaseCommand):
 
     def handle(self, *, watch: float | None, disconnect: bool, **options: Any) -> None:
         filters = self._filters(options)
-        if options["limit"] < 0 or (watch is not None and watch <= 0):
-            raise CommandError("--limit and --watch take numbers above 0.", returncode=WRONG)
+        if options["limit"] < 0:
+            raise CommandError("--limit takes a number, 0 for all of them.", returncode=WRONG)
+        if watch is not None and not 0 < watch <= LONGEST_WATCH:
+            raise CommandError("--watch takes seconds above 0, a day at most.", returncode=WRONG)
         if disconnect and not filters and not options["all"]:
             raise CommandError("Say whose connections are to be ended, or --all.", returncode=WRONG)
         console = Console(self, options["format"])
