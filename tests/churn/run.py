@@ -21,6 +21,8 @@ TOPICS = 50
 WARM_UP = 400
 """Connections after which a process has what it keeps for good: pools, caches, compiled patterns."""
 PATIENCE = 60.0
+PATIENCE_FOR_OBJECTS = 10.0
+"""On a busy machine what belonged to connections goes a little after them."""
 FEW_OBJECTS = 2_500
 """What threads and caches that come late may add; each connection has dozens while it lives."""
 PER_CONNECTION = 0.02
@@ -42,12 +44,13 @@ class Report:
     @property
     def faults(self) -> dict[str, int]:
         grown = {name: self.after[name] - self.before[name] for name in self.before}
-        most = {
-            **MOST_MORE,
-            "objects": FEW_OBJECTS + int(self.connections * PER_CONNECTION),
-            "kB": MEMORY_KB,
-        }
+        most = {**MOST_MORE, "objects": most_objects(self.connections), "kB": MEMORY_KB}
         return {name: more for name, more in grown.items() if more > most[name]}
+
+
+def most_objects(connections: int) -> int:
+    """How many more there may be after so many connections."""
+    return FEW_OBJECTS + int(connections * PER_CONNECTION)
 
 
 def census(server: Server) -> dict[str, int]:
@@ -56,14 +59,21 @@ def census(server: Server) -> dict[str, int]:
     return {**alive, "kB": server.rss_kb()}
 
 
-def settled(server: Server, like: Mapping[str, int] | None = None) -> dict[str, int]:
-    """What is alive once all that is still going on has ended, or will not."""
-    deadline = time.monotonic() + PATIENCE
+def settled(
+    server: Server, like: Mapping[str, int] | None = None, connections: int = 0
+) -> dict[str, int]:
+    """What is alive once all that is still going on has ended, or will not: after so many connections
+    it is to be like this again."""
+    began = time.monotonic()
     while True:
         alive = census(server)
+        took = time.monotonic() - began
         done = not alive["connections"] and not alive["places"]
-        done = done and (like is None or all(alive[n] <= like[n] + MOST_MORE[n] for n in MOST_MORE))
-        if done or time.monotonic() > deadline:
+        if like is not None:
+            done = done and all(alive[n] <= like[n] + MOST_MORE[n] for n in MOST_MORE)
+            few = alive["objects"] <= like["objects"] + most_objects(connections)
+            done = done and (few or took > PATIENCE_FOR_OBJECTS)
+        if done or took > PATIENCE:
             return alive
         time.sleep(0.2)
 
@@ -75,7 +85,7 @@ def churn(server: Server, count: int, seed: int = 1) -> Report:
     began = time.monotonic()
     asyncio.run(_come_and_go(server, count, random.Random(seed + 1)))
     took = time.monotonic() - began
-    return Report(count, took, before, settled(server, before))
+    return Report(count, took, before, settled(server, before, count))
 
 
 async def _come_and_go(server: Server, count: int, chance: random.Random) -> None:
