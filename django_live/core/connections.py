@@ -282,8 +282,7 @@ class Connection:
     def drained(self) -> None:
         """The socket has taken everything."""
         self.blocked = False
-        if self.lagging or self.notices:
-            self.pump()
+        self.pump()
 
     def pump(self) -> None:
         """Write what lags, as much as the socket takes."""

@@ -146,7 +146,7 @@ def check_type(type: str) -> str:
 
 def check_key(name: str, key: str) -> str:
     """A key that the caller chose, or ``InvalidEvent`` when not every store could keep it."""
-    if not isinstance(key, str) or "\0" in key or not _is_utf8(key):
+    if not isinstance(key, str) or "\0" in key or not is_utf8(key):
         raise InvalidEvent(f"{name}={key!r} is no text that can be kept.")
     return key
 
@@ -157,7 +157,8 @@ def known_connection(id: str | None) -> str:
     return id if id and _CONNECTION.fullmatch(id) else ""
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a store can keep it: half of a surrogate pair cannot be written."""
     try:
         text.encode()
     except UnicodeEncodeError:

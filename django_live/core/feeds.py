@@ -304,9 +304,6 @@ class Feed:
     def next_for_dispatch(self) -> FramedEvent | FramedEvents | None:
         """The event that comes next, or several that wait, as many as one write may carry."""
         waiting = self.to_dispatch
-        # An event of a life of the log that ended meanwhile is nobody's any more.
-        while waiting and waiting[0].epoch != self.epoch:
-            waiting.popleft()
         if not waiting:
             return None
         entry = waiting.popleft()

@@ -147,7 +147,7 @@ class Hub:
     ) -> None:
         until = time.perf_counter() + DISPATCH_SLICE
         while True:
-            # Its life of the log may have ended since the last turn.
+            # An event of a life of the log that ended meanwhile is nobody's any more.
             if (
                 entry is not None
                 and entry.epoch == feed.epoch

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -25,7 +25,7 @@ from .frames import SSE
 from .requests import Plan, Refused
 from .sockets import Application, Message, Receive, Scope, Send, SendSink, body_message
 
-Serve = Callable[["Plan", Message, "asyncio.Future[Message]", Send], Awaitable[None]]
+Serve = Callable[["Plan", Message, "asyncio.Future[Message]", Send], Coroutine[Any, Any, None]]
 """Writes a held response: the plan, its start, what is done when the client is gone, where to."""
 
 SCOPE_KEY = "django_live.slot"
@@ -69,11 +69,13 @@ class Hold:
             if live is not None:
                 live.requests -= 1
         if held is not None:
-            serving, held = held.serve(), None
-            await serving
+            await held
 
-    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> _Held | None:
-        """Let Django answer. What is to be held comes back; nothing else of the request stays."""
+    async def _decide(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None] | None:
+        """Let Django answer. What writes a response that is to be held comes back, to be awaited;
+        nothing else of the request stays in memory."""
         slot = Slot()
         admission = self.gate.admission() if _asks_for_stream(scope) else None
         body = _Body(receive, admission)
@@ -87,35 +89,11 @@ class Hold:
             finally:
                 on_passed()
             if response.start is not None and slot.plan is not None:
-                held = _Held(slot.plan, response.start, body, send, slot.serve)
+                held = slot.serve(slot.plan, response.start, body.disconnected(), send)
             return held
         finally:
             if held is None:
                 body.forget()
-
-
-class _Held:
-    """A response that stays open."""
-
-    __slots__ = ("_body", "_plan", "_send", "_serve_by", "_start")
-
-    def __init__(
-        self, plan: Plan, start: Message, body: _Body, send: Send, serve_by: Serve
-    ) -> None:
-        self._plan: Plan | None = plan
-        self._start: Message | None = start
-        self._body = body
-        self._send = send
-        self._serve_by = serve_by
-
-    def serve(self) -> Awaitable[None]:
-        """Write the response until it is complete or the client is gone."""
-        # Taken out of the object: an open response should keep as little as possible in memory.
-        plan, self._plan = self._plan, None
-        start, self._start = self._start, None
-        assert plan is not None
-        assert start is not None
-        return self._serve_by(plan, start, self._body.disconnected(), self._send)
 
 
 async def serve_stream(

@@ -121,6 +121,19 @@ def test_an_event_that_contradicts_the_ring_is_noticed() -> None:
     assert not feed.contradicts(Event("said", "another", 9))
 
 
+def test_only_what_follows_each_other_is_dispatched_together() -> None:
+    feed = Feed(ROOM, ring_bytes=10_000)
+    fill(feed, [1, 1])
+    feed.begin(feed.epoch, 7)  # in between was trimmed
+    entries = [FramedEvent(ROOM, Event("said", "x", n), "") for n in (1, 2, 8, 9)]
+    entries.append(FramedEvent(ROOM, Event("said", "x", 10), "another life"))
+    feed.to_dispatch.extend(entries)
+    together = []
+    while (found := feed.next_for_dispatch()) is not None:
+        together.append([entry.offset for entry in found])
+    assert together == [[1, 2], [8, 9], [10]]
+
+
 # -- dispatch --------------------------------------------------------------------------------------
 
 

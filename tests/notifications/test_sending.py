@@ -20,6 +20,7 @@ from django_live.notifications import (
     EVERYBODY,
     anotify,
     declare_kind,
+    inbox,
     mark_read,
     notify,
     unread_count,
@@ -237,6 +238,22 @@ def test_reading_is_told_to_all_pages_and_only_ones_own_are_read(
     assert told[0][1] == {"ids": [own[0]], "newest": 0, "unread": 1}, "of others nothing is said"
     newest = Notification.objects.latest("pk").pk
     assert told[1][1] == {"ids": None, "newest": newest, "unread": 0}
+
+
+def test_one_that_comes_while_all_are_being_read_is_not_read(
+    ann: User, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notify(ann, "one")
+    newest = Notification.objects.latest("pk").pk
+
+    def meanwhile(_: Any) -> None:
+        Notification.objects.create(recipient=ann, kind="note", title="two")
+
+    monkeypatch.setattr(inbox, "_when_read", [meanwhile])
+    assert mark_read(ann) == 1
+    assert unread_count(ann) == 1
+    (told,) = [data for type, data in heard(ann) if type == "read"]
+    assert told == {"ids": None, "newest": newest, "unread": 1}
 
 
 def test_preferences_hold_by_kind_and_channel(ann: User, bob: User, heard: Heard) -> None:

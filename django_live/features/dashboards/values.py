@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ...core.events import encode_data
+from ...core.events import encode_data, is_utf8
 from ...exceptions import InvalidEvent
 
 brief = reprlib.repr
@@ -52,7 +52,7 @@ def encode(value: Any) -> str:
 def checked_key(key: Any) -> str:
     """The key of a row as text. Raises ``InvalidEvent``."""
     text = str(key)
-    if not 0 < len(text) <= LONGEST_KEY or "\0" in text or not _is_utf8(text):
+    if not 0 < len(text) <= LONGEST_KEY or "\0" in text or not is_utf8(text):
         raise InvalidEvent(f"A row's key is 1 to {LONGEST_KEY} characters, not {text[:40]!r}.")
     return text
 
@@ -65,15 +65,6 @@ def checked_number(name: str, value: Any) -> float | None:
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return None  # no browser could draw it
     return value
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a store can keep it: half of a surrogate pair cannot be written."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def line_text(text: Any) -> str:
