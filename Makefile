@@ -56,13 +56,13 @@ $(MADE):
 
 $(DEMO_READY): pyproject.toml $(MADE)
 	@echo "Installing django_live and the Daphne server …"
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne]' || { \
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne,dashboards,markdown]' || { \
 	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
 	@touch $@
 
 $(CLUSTER_READY): pyproject.toml $(DEMO_READY)
 	@echo "Installing what several processes need …"
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne,redis]' 'uvicorn[standard]' || { \
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[daphne,dashboards,markdown,redis]' 'uvicorn[standard]' || { \
 	  echo "The packages could not be installed (see above). Is there a network?"; exit 1; }
 	@touch $@
 

@@ -10,9 +10,11 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import RequestFactory
 
+from django_live import showing
 from django_live.core.state import get_state
 from django_live.core.topics import registry
 from django_live.features.dashboards import add_lines, add_points, set_rows, set_value, writing
+from django_live.transports.requests import Refused
 from tests.features.dashboards.boards import Computed, Load, Log, Points, Rows
 
 
@@ -149,6 +151,20 @@ def test_a_board_of_another_tenant_or_with_a_bad_ticket_is_not_shown(
     assert rendered("{% live_value t %}", User(pk=1), t=other) == ""
     bad = {"ticket": "no-ticket"}
     assert rendered("{% live_value t %}", User(pk=1), t=Load(host="a"), query=bad) == ""
+
+
+@pytest.mark.parametrize(("status", "is_there"), [(503, True), (401, False)])
+def test_a_reader_who_cannot_be_found_just_now_gets_an_element_without_contents(
+    status: int, is_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Any) -> Any:
+        raise Refused(status, [])
+
+    monkeypatch.setattr(showing, "viewer_of", refused)
+    set_value(Load(host="a"), 7)
+    html = rendered('{% live_value "load/a" %}')
+    assert ("live-value" in html) is is_there
+    assert ">7<" not in html
 
 
 def test_a_board_is_shown_to_somebody() -> None:

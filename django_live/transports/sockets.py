@@ -237,6 +237,8 @@ def register_producer(send: Send, sink: SteppedSink) -> Callable[[], None]:
     registry = protocol.transport if hasattr(protocol, "onMessage") else protocol
     if registry is not protocol:
         registry.unregisterProducer()
+    elif protocol.channel is None:  # the client has left, which is told in a moment
+        return _nothing
     registry.registerProducer(sink, True)
     undo: Callable[[], None] = registry.unregisterProducer
     return undo

@@ -650,3 +650,18 @@ async def test_a_server_that_asks_for_a_pause_gets_one() -> None:
     assert written == [b"1", b"2"]
     sink.resumeProducing()
     assert sink.write(b"3") is True
+
+
+async def test_a_client_that_left_daphne_while_its_stream_was_opened_is_no_fault() -> None:
+    from daphne.http_protocol import WebRequest
+
+    request = WebRequest.__new__(WebRequest)
+    request.channel = None  # as Twisted leaves it
+
+    async def reply(protocol: Any, message: Any) -> None:
+        """Daphne's own passes over what is said to who has left."""
+
+    reply.__module__ = "daphne.server"
+    send = partial(reply, request)
+    undo = sockets_module.register_producer(send, SendSink(send))
+    undo()
