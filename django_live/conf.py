@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import update_wrapper
+from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 SETTING = "DJANGO_LIVE"
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,7 +199,34 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 _ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "anything")
 
 
-@cache
+class Remembered(Generic[T]):
+    """Calls ``make`` once, and again after the settings have changed. Threads that ask at once get the
+    same; what one was making while they changed is nobody else's. Without a lock, which a child that
+    is forked meanwhile would wait for."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        update_wrapper(self, make)
+        setting_changed.connect(self._forget, weak=False)
+
+    def __call__(self) -> T:
+        made = self._made
+        if not made:
+            # At the end in one step of the interpreter, and whoever comes second is passed over.
+            made.append(self._make())
+        return made[0]
+
+    def cache_clear(self) -> None:
+        """Have it made anew. Who is making it keeps what it makes for itself."""
+        self._made = []
+
+    def _forget(self, *, setting: str, **kwargs: Any) -> None:
+        if setting == SETTING:
+            self.cache_clear()
+
+
+@Remembered
 def live_settings() -> LiveSettings:
     """The settings in force. Read again after ``override_settings``.
 
@@ -210,11 +239,3 @@ def live_settings() -> LiveSettings:
     if found:
         raise ImproperlyConfigured(" ".join(found))
     return LiveSettings(**configured)
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == SETTING:
-        live_settings.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="django_live.conf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import pytest
@@ -124,3 +125,43 @@ def test_wrong_settings_are_refused_with_every_problem() -> None:
             live_settings()
         with pytest.raises(ImproperlyConfigured):
             live_settings()  # and again: a failure is not remembered as an answer
+
+
+class SlowLog(MemoryLog):
+    """A store whose making a thread is in the middle of."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def __init__(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        super().__init__()
+
+
+def test_what_a_thread_was_making_when_the_settings_changed_is_not_kept() -> None:
+    SlowLog.begun.clear()
+    SlowLog.go_on.clear()
+    with override_settings(DJANGO_LIVE={"STORE": f"{__name__}.SlowLog"}):
+        thread = threading.Thread(target=get_log)
+        thread.start()
+        assert SlowLog.begun.wait(10)
+    with override_settings(DJANGO_LIVE={"STORE": "memory"}):
+        SlowLog.go_on.set()
+        thread.join()
+        assert type(get_log()) is MemoryLog
+
+
+def test_threads_that_ask_at_once_have_the_same_log() -> None:
+    SlowLog.begun.clear()
+    SlowLog.go_on.clear()
+    with override_settings(DJANGO_LIVE={"STORE": f"{__name__}.SlowLog"}):
+        found: list[Any] = []
+        threads = [threading.Thread(target=lambda: found.append(get_log())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert SlowLog.begun.wait(10)
+        SlowLog.go_on.set()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4
+        assert all(log is get_log() for log in found)

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from ..conf import SETTING, live_settings
+from ..conf import Remembered, live_settings
 from ..exceptions import StoreError
 from .events import Draft, Event, Position
 from .hooks import in_thread, store_threads
@@ -145,7 +143,7 @@ class EventLog(ABC):
         return await in_thread(store_threads(), lambda: self.trim(limit=limit))
 
 
-@cache
+@Remembered
 def get_log() -> EventLog:
     """The store that ``DJANGO_LIVE["STORE"]`` names; one per process."""
     name = live_settings().STORE
@@ -153,11 +151,3 @@ def get_log() -> EventLog:
     if not isinstance(log, EventLog):
         raise TypeError(f"The store {name!r} is not an EventLog.")
     return log
-
-
-def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting == SETTING:
-        get_log.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="django_live.core.log")

@@ -21,14 +21,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from ..conf import SETTING, live_settings
+from ..conf import Remembered, live_settings
 from .hooks import in_thread, store_threads
 
 BUILT_IN = {
@@ -257,7 +255,7 @@ def _certain(changes: Changes | None) -> Changes:
     return changes
 
 
-@cache
+@Remembered
 def get_state() -> SharedState:
     """The state beside the log of ``DJANGO_LIVE["STORE"]``; one per process. A store of your own
     names the class of its state as ``state_class``."""
@@ -277,11 +275,3 @@ def _state_beside(path: str) -> type[SharedState]:
             "log."
         )
     return state_class
-
-
-def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting == SETTING:
-        get_state.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="django_live.core.state")
