@@ -47,7 +47,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_live.presence")
 
 BATCH = 0.25
-"""Seconds that comings and goings are gathered."""
+"""Seconds that comings and goings are gathered, if writing them is quick."""
+REST = 3.0
+"""Times as long as a write took until the next: many topics at once, or a slow store, are asked less
+often and get more each time."""
+LONGEST_REST = 2.0
+"""Seconds. Less than what a reload may take before it is seen as one."""
 COUNT_EVERY = 2.0
 """Seconds between two counts of a large topic."""
 INFO_BYTES = 2000

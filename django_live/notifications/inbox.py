@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypedDict
 
 from django.db import router, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from ..core.publishing import publish
@@ -23,10 +23,17 @@ def unread_count(user: Any) -> int:
 
 
 def unread_of(user_id: Any) -> list[int]:
-    """Their keys, in no order: one query, which reads ``MOST_COUNTED`` at most, however many there are.
-    (With an order PostgreSQL reads all that was ever told, from the end, to find a few unread ones.)"""
+    """Their keys, the newest first."""
+    return list(unread_rows(user_id))
+
+
+def unread_rows(user_id: Any) -> QuerySet[Notification, int]:
+    """The query for their keys, which reads ``MOST_COUNTED`` at most, however many there
+    are. (In the order of an index's columns. In any other, or none, PostgreSQL may think that there are
+    many, and read all that was ever told to find the few.)"""
     rows = Notification.objects.filter(recipient_id=user_id, read_at=None, on_site=True)
-    return list(rows.order_by().values_list("pk", flat=True)[:MOST_COUNTED])
+    ordered = rows.order_by("read_at", "on_site", "-pk")
+    return ordered.values_list("pk", flat=True)[:MOST_COUNTED]
 
 
 class Read(TypedDict):

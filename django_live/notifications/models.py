@@ -72,10 +72,13 @@ class Notification(models.Model):
         verbose_name = _("notification")
         verbose_name_plural = _("notifications")
         indexes = [
+            # on_site last: SQLite takes a condition on it for no equation, and would sort all rows.
             models.Index(
-                fields=["recipient", "on_site", "-created", "-id"], name="live_notif_inbox"
+                fields=["recipient", "-created", "-id", "on_site"], name="live_notif_newest"
             ),
-            models.Index(fields=["recipient", "read_at", "on_site"], name="live_notif_unread"),
+            models.Index(
+                fields=["recipient", "read_at", "on_site", "-id"], name="live_notif_unread_newest"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

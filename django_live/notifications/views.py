@@ -33,8 +33,8 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     if before.isascii() and before.isdigit() and len(before) < 19:
         last = rows.filter(pk=before).first()
         if last is not None:
-            older = Q(created__lt=last.created) | Q(created=last.created, pk__lt=last.pk)
-            rows = rows.filter(older)
+            older = Q(created__lt=last.created) | Q(pk__lt=last.pk)
+            rows = rows.filter(older, created__lte=last.created)  # the index begins there
     found = list(rows[: ON_A_PAGE + 1])
     shown = {
         "notifications": found[:ON_A_PAGE],

@@ -16,6 +16,7 @@ from django.utils import timezone, translation
 
 import django_live
 from django_live.notifications import declare_kind, notify, unread_count
+from django_live.notifications.inbox import unread_rows
 from django_live.notifications.kinds import preferences_of
 from django_live.notifications.models import Notification
 from django_live.notifications.views import IN_THE_BELL, ON_A_PAGE
@@ -159,6 +160,20 @@ def test_opening_the_bell_costs_two_queries_however_many_there_are(
     own = [q["sql"] for q in queries if "live_notifications" in q["sql"]]
     assert len(own) <= 2
     assert page.text.count('class="live-notification-item"') == IN_THE_BELL
+
+
+def test_the_bell_reads_a_few_of_all_that_was_ever_told(ann: User, bob: User) -> None:
+    fill(bob, 2000)
+    fill(ann, 4000, is_read=True)
+    fill(ann, 1)
+    with connection.cursor() as cursor:
+        analyze = "ANALYZE TABLE" if connection.vendor == "mysql" else "ANALYZE"
+        cursor.execute(f"{analyze} {Notification._meta.db_table}")
+    newest = Notification.objects.of(ann)[:IN_THE_BELL].explain()
+    assert "live_notif_newest" in newest
+    for sorting in ("TEMP B-TREE", "Sort", "filesort"):
+        assert sorting not in newest
+    assert "live_notif_unread_newest" in unread_rows(ann.pk).explain()
 
 
 def test_the_bell_counts_with_one_query_and_says_no_more_than_99(ann: User) -> None:
