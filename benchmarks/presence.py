@@ -1,6 +1,6 @@
 """What presence costs a process: the processor's time of joins, and the traffic of a large topic.
 
-* Members join one after the other at a steady rate, and leave again; how much of a core the process takes
+* Members join one after the other at a steady rate, and leave again or stay; how much of a core the process takes
   for all of it, the store's part in this process included.
 * So many members in one topic: the bytes that are told while they join, which everybody gets once.
 
@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from common import arguments, in_children, own_redis, report
@@ -39,12 +40,14 @@ def measure(database: str, rate: int, duration: int, members: int) -> list[dict[
             DJANGO_LIVE={"STORE": store, "REDIS_URL": os.environ["BENCH_REDIS"]}
         ):
             where = database if store == "database" else store
-            for topics in (1, 100):
-                used, passed = asyncio.run(_join(hall, keys, rate, duration, topics))
+            for topics, leaves in ((1, True), (100, True), (100, False)):
+                used, passed = asyncio.run(_join(hall, keys, rate, duration, topics, leaves))
+                _forget()
+                as_many = " and as many leaves" if leaves else ""
                 rows.append(
                     {
                         "store": where,
-                        "what": f"{rate} joins/s and as many leaves, {topics} topics",
+                        "what": f"{rate} joins/s{as_many}, {topics} topics",
                         "joins_per_s": round(rate * duration / passed),
                         "cores": round(used / passed, 2),
                     }
@@ -66,7 +69,7 @@ def _hall() -> Any:
 
 
 async def _join(
-    hall: Any, keys: list[str], rate: int, duration: int, topics: int
+    hall: Any, keys: list[str], rate: int, duration: int, topics: int, leaves: bool
 ) -> tuple[float, float]:
     """Seconds of the processor, and seconds."""
     from django_live import Viewer
@@ -74,20 +77,28 @@ async def _join(
 
     live = runtime()
     began, cpu = time.monotonic(), time.process_time()
-
-    def of(number: int) -> tuple[Any, Any, str]:
-        topic = hall(slug=f"t{number % topics}-{topics}")
-        return topic, Viewer(user_id=keys[number % len(keys)]), f"c{number}"
-
+    rooms = [hall(slug=f"t{number}-{topics}-{leaves}") for number in range(topics)]
+    here: deque[tuple[Any, Any, str]] = deque()
     for number in range(rate * duration):
-        hall.presence.arrived(*of(number))
-        if number >= rate:  # who came a second ago goes
-            hall.presence.departed(*of(number - rate))
+        viewer = Viewer(user_id=keys[number % len(keys)])
+        here.append((rooms[number % topics], viewer, f"c{number}"))
+        hall.presence.arrived(*here[-1])
+        if leaves and number >= rate:  # who came a second ago goes
+            hall.presence.departed(*here.popleft())
         if (wait := began + number / rate - time.monotonic()) > 0:
             await asyncio.sleep(wait)
     used = time.process_time() - cpu, time.monotonic() - began
     await live.stop()
     return used
+
+
+def _forget() -> None:
+    """Remove the seats of what ran: the next one would do that, as after a process that was killed."""
+    from django_live.core.state import get_state
+    from django_live.features.seats import KNOWN, Seats
+
+    for process in get_state().items(KNOWN).entries:
+        Seats(get_state()).remove(process)
 
 
 async def _fill(hall: Any, keys: list[str]) -> dict[str, Any]:

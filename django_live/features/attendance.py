@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_live.presence")
 
 BATCH = 0.25
-"""Seconds that comings and goings are gathered, if writing them is quick."""
-REST = 3.0
-"""Times as long as a write took until the next: many topics at once, or a slow store, are asked less
-often and get more each time."""
+"""Seconds that comings and goings are gathered, where writing them is quick."""
+REST = 4.0
+"""Times as long as writing took, until the next time: for many topics, or by a slow store, more is
+gathered and written at once."""
 LONGEST_REST = 2.0
-"""Seconds. Less than what a reload may take before it is seen as one."""
+"""Seconds."""
 COUNT_EVERY = 2.0
 """Seconds between two counts of a large topic."""
 INFO_BYTES = 2000
@@ -166,6 +166,7 @@ class Attendance:
         self._counting: dict[str, _Room] = {}
         self._refused: set[str] = set()
         self._renewed = clock()
+        self._rests_until = clock()
 
     def start(self, live: Runtime) -> None:
         """Have the rounds made until the runtime ends."""
@@ -205,8 +206,10 @@ class Attendance:
     # -- rounds ------------------------------------------------------------------------------------
 
     async def write(self) -> None:
-        """Write and tell what has changed in all rooms."""
+        """Write and tell what has changed in all rooms, unless that was done a moment ago and took long."""
         now = self.clock()
+        if now < self._rests_until:
+            return
         for room in self.rooms.values():
             if room.leaving:
                 room.let_go(now)
@@ -228,6 +231,8 @@ class Attendance:
                 room.changed |= changed
                 room.ended |= batch.gone
             raise
+        ended = self.clock()
+        self._rests_until = ended + min((ended - now) * REST, LONGEST_REST)
         self.process = process
         for room, batch, _ in batches:
             if batch.topic.key in counting:

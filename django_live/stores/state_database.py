@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django.db import DatabaseError, connections, models, transaction
 from django.db.models import Exists, FilteredRelation, OuterRef, Q
@@ -48,6 +48,13 @@ LOCK_ATTEMPTS = 3
 
 T = TypeVar("T")
 Row = TypeVar("Row", StateMap, StateCounter, LeaseRow)
+
+
+class _Known(NamedTuple):
+    """An entry that is there."""
+
+    pk: int
+    version: int
 
 
 class DatabaseState(SharedState):
@@ -160,11 +167,12 @@ class DatabaseState(SharedState):
     def _entries(self) -> models.QuerySet[StateEntry]:
         return StateEntry.objects.using(self.using)
 
-    def _live(self, row: StateMap, keys: Collection[str], now: float) -> dict[str, StateEntry]:
-        found: dict[str, StateEntry] = {}
+    def _live(self, row: StateMap, keys: Collection[str], now: float) -> dict[str, _Known]:
+        found: dict[str, _Known] = {}
         for some in _slices([digest(row.name, key) for key in keys]):
             rows = self._entries().filter(_live_at(now), uid__in=some)
-            found.update((entry.key, entry) for entry in rows.defer("value"))
+            for key, pk, version in rows.values_list("key", "pk", "version"):
+                found[key] = _Known(pk, version)
         return found
 
     def _count_live(self, row: StateMap, now: float) -> int:

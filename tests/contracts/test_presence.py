@@ -20,7 +20,7 @@ from django_live.core.log import get_log
 from django_live.core.state import Entries, SharedState
 from django_live.core.topics import registry
 from django_live.features import attendance as attendance_module
-from django_live.features.attendance import Attendance, short
+from django_live.features.attendance import LONGEST_REST, REST, Attendance, short
 from django_live.features.presence import Presence, PresenceTopic, members_of, presence_of
 from django_live.features.seats import LARGE, Seats, map_of
 from tests.contracts.conftest import FakeClock
@@ -556,6 +556,42 @@ async def test_what_could_not_be_written_is_written_later(
     await process.write()
     await in_thread(reader.read)
     assert reader.members == {"2", "3"}
+
+
+async def test_a_store_that_takes_long_is_asked_less_often_and_gets_more_at_once(
+    room: Topic, time: FakeClock, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await in_thread(lambda: Reader(room))
+    write, took = Seats.write, 0.1
+
+    def slowly(*args: Any) -> Any:
+        time.advance(took)
+        return write(*args)
+
+    monkeypatch.setattr(Seats, "write", slowly)
+    process.open("1", "a")
+    await process.write()
+    rest = took * REST
+    for member in ("2", "3"):
+        process.open(member, member)
+        time.advance(rest * 0.4)
+        await process.write()
+    await in_thread(reader.read)
+    assert reader.members == {"1"}
+    time.advance(rest * 0.3)
+    await process.write()
+    assert len(await in_thread(reader.read)) == 1
+    assert reader.members == {"1", "2", "3"}
+
+    took = 100.0
+    process.open("4", "d")
+    time.advance(rest)
+    await process.write()
+    process.open("5", "e")
+    time.advance(LONGEST_REST)
+    await process.write()
+    await in_thread(reader.read)
+    assert reader.members == {"1", "2", "3", "4", "5"}
 
 
 async def test_who_comes_while_others_are_asked_for_is_written_the_next_time(
