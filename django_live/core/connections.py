@@ -14,7 +14,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..conf import live_settings
@@ -131,7 +131,7 @@ class Connection:
         self.lagging: dict[Subscription, None] = {}
         self.notices: list[bytes] = []
         """Whole frames that wait for the socket and move no cursor."""
-        self.kept_places: list[str] = []
+        self.kept_places: tuple[str, ...] = ()
         """Where the client was in topics that could not be opened; it comes back for them."""
         self.is_single = False
         """Whether the cursor is that of one topic. Kept, because every delivery asks: looking into two
@@ -175,13 +175,14 @@ class Connection:
 
     def keep_place(self, place: str) -> None:
         """The cursor goes on saying where the client was in a topic that it could not open."""
-        self.kept_places.append(place)
+        self.kept_places += (place,)
         self.topics_changed()
 
     def forget_place(self, key: str) -> None:
         """The cursor says no more where the client was in a topic that it could not open."""
         if self.kept_places:
-            self.kept_places = [p for p in self.kept_places if not p.startswith(key[:12] + ".")]
+            other = key[:12] + "."
+            self.kept_places = tuple(p for p in self.kept_places if not p.startswith(other))
             self.topics_changed()
 
     @property
@@ -190,7 +191,7 @@ class Connection:
         if self.is_single:
             return next(iter(self.subscriptions.values())).place
         places = [s.place for s in self.subscriptions.values() if s.place]
-        return ",".join(places + self.kept_places)
+        return ",".join([*places, *self.kept_places])
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -300,6 +301,7 @@ class Connection:
                     del self.lagging[subscription]
                     self._pump_one(subscription)
                 else:
+                    self.lagging.clear()  # an emptied dict keeps 160 bytes that a cleared one does not
                     return
         finally:
             self.pumping = False
@@ -330,7 +332,7 @@ class Connection:
                 self.on_need(subscription)
                 return
         else:
-            subscription.page = []
+            subscription.page = ()
         self._write_some(subscription, waiting)
         if self.closed:
             return
@@ -372,7 +374,7 @@ def _never() -> bool:
     return False
 
 
-def _after(page: list[FramedEvent], offset: int) -> Iterator[FramedEvent] | None:
+def _after(page: Sequence[FramedEvent], offset: int) -> Iterator[FramedEvent] | None:
     """The page's events after ``offset``; None when the next one is not on it."""
     skip = offset + 1 - page[0].offset if page else -1
     return itertools.islice(page, skip, None) if 0 <= skip < len(page) else None

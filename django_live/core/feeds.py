@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -197,7 +197,7 @@ class Subscription:
         """The cursor's entry for this topic, as far as its frames were written."""
         self.prelude: tuple[bytes, str] | None = None
         """What has to be written before the events: frames, and the place they move the cursor to."""
-        self.page: list[FramedEvent] = []
+        self.page: Sequence[FramedEvent] = ()
         """Events that the ring no longer has, read from the log for this and other readers."""
         self.visible_from = 0.0
         self.queue: deque[FramedEvent] = deque() if not feed.logged else _NO_QUEUE

@@ -69,6 +69,7 @@ class Runtime:
         """What the processes know this event loop by."""
         self.draining = False
         self._looks = 0
+        self._commands = ControlTopic().key
         self.witness = Witness(self.process, self.hub, lambda: self.draining)
         self.control.on_question = self._asked
         self.leaving: set[asyncio.Task[Any]] = set()
@@ -253,14 +254,14 @@ class Runtime:
 
     async def _beat(self) -> None:
         now = time.monotonic()
-        every = live_settings().HEARTBEAT / 2
+        following = now + live_settings().HEARTBEAT / 2
         for connection in list(self.hub.connections.values()):
             if now >= connection.expires and connection.viewer.has_expired:
                 signed_out(connection)
             elif now >= connection.expires:
                 connection.close(live_settings().RETRY)
             elif now >= connection.next_beat:
-                connection.next_beat = now + every
+                connection.next_beat = following
                 connection.keep_alive()
 
     async def _check_heads(self) -> None:
@@ -271,10 +272,9 @@ class Runtime:
         interval = live_settings().HEAD_CHECK
         if not self.bus.reaches_other_processes:
             interval = min(interval, 1.0)
-        commands = ControlTopic().key
         quiet: list[Feed] = []
         for feed in self.hub.feeds.values():
-            if feed.key == commands or now - feed.quiet_since >= interval:
+            if feed.key == self._commands or now - feed.quiet_since >= interval:
                 feed.quiet_since = now
                 quiet.append(feed)
         await self.subscribing.check_heads(quiet)

@@ -41,8 +41,11 @@ class LiveApplication:
         elif scope["type"] == "http":
             if not self._begun:  # Daphne has no lifespan: begin with the first request
                 self._begin()
-            if not await answer_before_django(scope, send):
-                await self._http(scope, receive, send)
+            if await answer_before_django(scope, send):
+                return
+            held = await self._http.answer(scope, receive, send)
+            if held is not None:
+                await held
         elif scope["type"] == "websocket":
             if not self._begun:
                 self._begin()

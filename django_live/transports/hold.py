@@ -50,32 +50,29 @@ class Slot:
 
 
 class Hold:
-    """ASGI middleware around Django's application (or anything that calls it)."""
+    """Between a server and Django's application (or anything that calls it), for HTTP."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
         self.gate = Gate()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.application(scope, receive, send)
-            return
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None] | None:
+        """Let Django answer. What writes a response that is to be held comes back, to be awaited; so
+        nothing else of the request stays in memory."""
         live = running_runtime()
         if live is not None:
             live.requests += 1
         try:
-            held = await self._decide(scope, receive, send)
+            return await self._decide(scope, receive, send)
         finally:
             if live is not None:
                 live.requests -= 1
-        if held is not None:
-            await held
 
     async def _decide(
         self, scope: Scope, receive: Receive, send: Send
     ) -> Coroutine[Any, Any, None] | None:
-        """Let Django answer. What writes a response that is to be held comes back, to be awaited;
-        nothing else of the request stays in memory."""
         slot = Slot()
         admission = self.gate.admission() if _asks_for_stream(scope) else None
         body = _Body(receive, admission)
@@ -261,7 +258,9 @@ class _Body:
     def disconnected(self) -> asyncio.Future[Message]:
         """Done when the client is gone."""
         if self._waiting is None:
-            self._waiting = asyncio.ensure_future(_until_disconnect(self._receive))
+            waiting = _until_disconnect(self._receive)
+            # A name of its own would be one more text for each connection.
+            self._waiting = asyncio.create_task(waiting, name="until disconnect")
         return self._waiting
 
     def forget(self) -> None:

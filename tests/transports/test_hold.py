@@ -17,7 +17,8 @@ from django_live.core.connections import Connection
 from django_live.core.runtime import runtime
 from django_live.transports import hold as hold_module
 from django_live.transports import sockets as sockets_module
-from django_live.transports.hold import HEADER, Hold
+from django_live.transports.application import LiveApplication
+from django_live.transports.hold import HEADER
 from django_live.transports.sockets import SendSink, _Rest, is_steppable
 from tests.core.fakes import until
 from tests.transports.driver import Browser, SteppedBrowser, tell
@@ -31,6 +32,10 @@ Site = Callable[..., Any]
 
 def with_middleware(name: str) -> list[str]:
     return [OURS + name, *settings.MIDDLEWARE]
+
+
+def around(application: Any) -> LiveApplication:
+    return LiveApplication(application, answers_websockets=False)
 
 
 @pytest.fixture(params=[Browser, SteppedBrowser], ids=["awaited", "stepped"])
@@ -153,7 +158,7 @@ async def test_a_head_request_is_never_held() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [token]})
         await send({"type": "http.response.body", "body": b""})
 
-    async with Browser(Hold(application), method="HEAD") as opened:
+    async with Browser(around(application), method="HEAD") as opened:
         await opened.ended()
         assert opened.is_complete
 
@@ -174,7 +179,7 @@ async def test_a_view_cannot_know_the_token_of_another_request() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     for _ in range(2):
-        async with Browser(Hold(application)) as opened:
+        async with Browser(around(application)) as opened:
             await opened.ended()
     assert slots[0].token != slots[1].token
 
@@ -205,9 +210,9 @@ async def test_what_the_application_raises_is_raised() -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("no")
 
-    browser = Browser(Hold(application))
+    browser = Browser(around(application))
     with pytest.raises(LookupError):
-        await Hold(application)(browser.scope, browser.receive, browser.send)
+        await around(application)(browser.scope, browser.receive, browser.send)
 
 
 async def test_django_never_cancels_the_servers_receive(site: Site) -> None:
@@ -235,7 +240,7 @@ async def test_a_body_in_pieces_is_passed_on() -> None:
             seen.append(message)
 
     browser = Browser(None)
-    await Hold(application)(browser.scope, receive, browser.send)
+    await around(application)(browser.scope, receive, browser.send)
     assert seen == pieces
 
 
@@ -257,13 +262,13 @@ async def test_only_so_many_streams_open_at_once(settings_in_force: Any) -> None
         await send({"type": "http.response.start", "status": 403, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    hold = Hold(application)
-    browsers = [Browser(hold) for _ in range(20)]
-    tasks = [asyncio.ensure_future(hold(b.scope, b.receive, b.send)) for b in browsers]
+    live = around(application)
+    browsers = [Browser(live) for _ in range(20)]
+    tasks = [asyncio.ensure_future(live(b.scope, b.receive, b.send)) for b in browsers]
     await asyncio.sleep(0.01)
     assert inside == 3
-    pages = Browser(hold, headers={"accept": "text/html"})
-    page = asyncio.ensure_future(hold(pages.scope, pages.receive, pages.send))
+    pages = Browser(live, headers={"accept": "text/html"})
+    page = asyncio.ensure_future(live(pages.scope, pages.receive, pages.send))
     await asyncio.sleep(0.01)
     assert inside == 4, "pages do not wait at the gate"
     free.set()
@@ -283,9 +288,9 @@ async def test_streams_of_others_do_not_keep_ours_out(settings_in_force: Any) ->
         await over.wait()
         await send({"type": "http.response.body", "body": b""})
 
-    hold = Hold(application)
-    browsers = [Browser(hold) for _ in range(10)]
-    tasks = [asyncio.ensure_future(hold(b.scope, b.receive, b.send)) for b in browsers]
+    live = around(application)
+    browsers = [Browser(live) for _ in range(10)]
+    tasks = [asyncio.ensure_future(live(b.scope, b.receive, b.send)) for b in browsers]
     await until(lambda: all(b.messages for b in browsers))
     over.set()
     await asyncio.gather(*tasks)
@@ -298,11 +303,11 @@ async def test_a_request_that_fails_gives_its_place_back(settings_in_force: Any)
         await receive()
         raise LookupError("no")
 
-    hold = Hold(application)
+    live = around(application)
     for _ in range(5):
-        browser = Browser(hold)
+        browser = Browser(live)
         with pytest.raises(LookupError):
-            await asyncio.wait_for(hold(browser.scope, browser.receive, browser.send), 5)
+            await asyncio.wait_for(live(browser.scope, browser.receive, browser.send), 5)
 
 
 async def test_who_never_ends_the_request_takes_nobodys_place(site: Site) -> None:
