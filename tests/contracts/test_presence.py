@@ -585,10 +585,12 @@ async def test_a_store_that_takes_long_is_asked_less_often_and_gets_more_at_once
 
     took = 100.0
     process.open("4", "d")
-    time.advance(rest)
+    time.advance(rest * 1.1)
     await process.write()
+    await in_thread(reader.read)
+    assert reader.members == {"1", "2", "3", "4"}
     process.open("5", "e")
-    time.advance(LONGEST_REST)
+    time.advance(LONGEST_REST * 1.1)
     await process.write()
     await in_thread(reader.read)
     assert reader.members == {"1", "2", "3", "4", "5"}

@@ -63,6 +63,27 @@ def test_the_list_is_in_pages_the_newest_first(browser: Client, ann: User) -> No
         assert browser.get("/notifications/", {"before": odd}).status_code == 200
 
 
+def test_those_of_one_moment_are_each_on_one_page(browser: Client, ann: User) -> None:
+    fill(ann, ON_A_PAGE + 3)
+    Notification.objects.update(created=timezone.now())
+    first = browser.get("/notifications/")
+    second = browser.get("/notifications/", {"before": first.context["older"]})
+    shown = [*first.context["notifications"], *second.context["notifications"]]
+    assert [one.title for one in shown] == [f"number {n}" for n in reversed(range(ON_A_PAGE + 3))]
+
+
+def test_one_that_was_counted_to_again_is_on_the_first_page_alone(
+    browser: Client, ann: User
+) -> None:
+    fill(ann, ON_A_PAGE + 3)
+    oldest = Notification.objects.earliest("pk")
+    Notification.objects.filter(pk=oldest.pk).update(created=timezone.now())
+    first = browser.get("/notifications/")
+    second = browser.get("/notifications/", {"before": first.context["older"]})
+    assert first.context["notifications"][0] == oldest
+    assert oldest not in second.context["notifications"]
+
+
 def test_each_page_has_a_title_in_a_base_of_the_sites_own(browser: Client, tmp_path: Path) -> None:
     with own_base("notifications", tmp_path):
         for address in ("", "preferences/"):
