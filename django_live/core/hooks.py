@@ -2,22 +2,23 @@
 ``async def``.
 
 Must keep true: the number of threads and database connections does not grow with the number of
-callers, and no connection stays open longer than ``CONN_MAX_AGE`` says.
+callers, and no connection of the project's code stays open longer than ``CONN_MAX_AGE`` says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
+
+from .store_threads import StoreThreads
 
 HOOK_THREADS = 8
 MESSAGE_THREADS = 16
@@ -39,39 +40,25 @@ def message_threads() -> ThreadPoolExecutor:
 
 
 @cache
-def store_threads() -> ThreadPoolExecutor:
+def store_threads() -> StoreThreads:
     """For the log. Apart from the project's code, so that a slow hook delays no delivery."""
-    return ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="django_live-store")
+    return StoreThreads(STORE_THREADS)
 
 
-@contextmanager
-def own_transactions() -> Iterator[None]:
-    """For work that is in nobody's transaction: it commits what it does, also on databases with
-    ``AUTOCOMMIT`` False, where otherwise nothing would ever be committed."""
-    manual = [one for one in connections.all() if not one.settings_dict["AUTOCOMMIT"]]
-    for connection in manual:
-        if connection.connection is None:  # else somebody may have begun something
-            connection.set_autocommit(True)
-    try:
-        yield
-    finally:
-        for connection in manual:
-            connection.close_if_unusable_or_obsolete()  # its autocommit is not as configured
-
-
-async def in_thread(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+async def in_thread(pool: Executor, work: Callable[[], T]) -> T:
     """Run blocking work; the database connection it uses is treated as that of a request."""
     return await asyncio.wrap_future(submit(pool, work))
 
 
-def submit(pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+def submit(pool: Executor, work: Callable[[], T]) -> Future[T]:
     """The same for those who wait in a thread."""
+    if isinstance(pool, StoreThreads):  # they look after their connections themselves
+        return pool.submit(copy_context().run, work)
 
     def run() -> T:
         close_old_connections()
         try:
-            with own_transactions() if pool is store_threads() else nullcontext():
-                return work()
+            return work()
         finally:
             close_old_connections()
 

@@ -91,6 +91,7 @@ class Runtime:
         ):
             self.take_up(chore)
         self.spawn(self.control.listen())
+        self.spawn(self._keep_store_connections())
 
     # -- connections -------------------------------------------------------------------------------
 
@@ -281,6 +282,11 @@ class Runtime:
 
     async def _sweep(self) -> None:
         await hooks.in_thread(hooks.store_threads(), sweeping.sweep_everywhere)
+
+    async def _keep_store_connections(self) -> None:
+        """Until this loop ends, whether it is stopped or just closed."""
+        with hooks.store_threads().keeping_connections():
+            await self.hub.loop.create_future()
 
     async def _tidy(self) -> None:
         await tidy(self.process, live_settings().TRIM)

@@ -22,8 +22,8 @@ from typing import Any
 
 from django.db import connections
 
-from ..core.hooks import own_transactions
 from ..core.publishing import publish_many
+from ..core.store_threads import own_transactions
 from ..exceptions import InvalidEvent
 from .liveness import BEAT, beat
 

@@ -72,7 +72,7 @@ def new_threads() -> Iterator[None]:
                 connections[alias].close()
 
     wait([store_threads().submit(close) for _ in range(STORE_THREADS)])
-    store_threads().shutdown()
+    assert store_threads().flush()
     store_threads.cache_clear()
 
 
@@ -459,6 +459,28 @@ def test_persistent_connections_survive_a_restart_of_the_server(
 
 
 @pytest.mark.any_database
+def test_connections_that_are_kept_for_streams_survive_a_restart_unnoticed(
+    server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WITH_SERVERS[server]() as alias, listed(monkeypatch):
+        settings.DJANGO_LIVE = {"DATABASE": alias}
+        publish(A, "said", 1, using=alias)
+
+        def look() -> tuple[int, Any]:
+            return get_log().heads([as_topic(A)])[as_topic(A).key].last, connections[
+                alias
+            ].connection
+
+        with store_threads().keeping_connections():
+            last, kept = store_threads().submit(look).result(30)
+            assert store_threads().submit(look).result(30) == (last, kept) == (1, kept)
+            cut(server, alias)
+            last, other = store_threads().submit(look).result(30)
+            assert last == 1
+            assert other is not kept
+
+
+@pytest.mark.any_database
 def test_a_connection_that_breaks_after_the_commit_costs_the_caller_nothing(
     server: str, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -498,12 +520,14 @@ def test_a_pool_of_connections_is_given_back_what_was_taken(
 
         try:
             connections[alias].close()
-            asyncio.run(everybody())
-            assert sorted(told()) == [1] * 12 + [2] * 12
-            connections[alias].close()
-            assert errands.flush(30)  # rows that one found locked were left to the background
-            pool = wrapper.pool
-            assert pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"] <= 3
+            # Also while streams are served, when others are kept.
+            with store_threads().keeping_connections():
+                asyncio.run(everybody())
+                assert sorted(told()) == [1] * 12 + [2] * 12
+                connections[alias].close()
+                assert errands.flush(30)  # rows that one found locked were left to the background
+                stats = wrapper.pool.get_stats()
+                assert stats["pool_available"] == stats["pool_size"] <= 3
         finally:
             wrapper.close_pool()
 

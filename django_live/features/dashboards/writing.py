@@ -21,8 +21,8 @@ from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections, transaction
 
 from ...core.commits import after_commit
-from ...core.hooks import own_transactions
 from ...core.publishing import refuse_event_loop
+from ...core.store_threads import own_transactions
 from ...exceptions import InvalidEvent, InvalidTopic, MapFull
 from .changes import Change, MapChange, lines_change, points_change, rows_change
 from .holdings import VALUE

@@ -13,7 +13,7 @@ from django.db import DatabaseError
 
 from ...core import headway
 from ...core.forgetting import Forgotten, forget
-from ...core.hooks import own_transactions
+from ...core.store_threads import own_transactions
 from ...exceptions import StoreError
 from ...features import deferred  # noqa: F401 - empties its notes, also where nothing is declared
 from ..console import Console, add_format

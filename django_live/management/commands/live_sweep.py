@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
 from ...core import headway
-from ...core.hooks import own_transactions
 from ...core.outbox import get_outbox
+from ...core.store_threads import own_transactions
 from ...core.sweeping import sweep
 from ...exceptions import StoreError
 from ..console import WRONG, Console, add_format

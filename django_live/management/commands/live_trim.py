@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from ...core import headway
-from ...core.hooks import own_transactions
 from ...core.log import get_log
 from ...core.state import get_state
+from ...core.store_threads import own_transactions
 from ...exceptions import StoreError
 from ..console import Console, add_format
 
