@@ -35,6 +35,7 @@ from .heads import (
     generation,
     is_transient,
     make_heads,
+    read_heads,
     with_heads,
 )
 
@@ -147,14 +148,13 @@ class DatabaseLog(EventLog):
         return events
 
     def heads(self, topics: Sequence[Topic]) -> dict[str, Head]:
-        rows = self._rows([topic.key for topic in topics])
-        unborn = Head(self._generation(rows))
-        return {
-            topic.key: Head(row.epoch, row.last, row.floor)
-            if (row := rows.get(topic.key))
-            else unborn
-            for topic in topics
-        }
+        found: dict[str, Head] = {}
+        for some in _slices([topic.key for topic in topics], KEYS_PER_QUERY):
+            rows = read_heads(self.using, [*some, GENERATION])
+            found.update((key, Head(epoch, last, floor)) for key, epoch, last, floor in rows)
+        known = found.get(GENERATION)
+        unborn = Head(known.epoch if known else generation(self.using))
+        return {topic.key: found.get(topic.key, unborn) for topic in topics}
 
     def positions(self, topics: Sequence[Topic], at: float) -> dict[str, Position]:
         rows = self._rows([topic.key for topic in topics])

@@ -87,6 +87,24 @@ def make_heads(using: str, topics: Mapping[str, Topic | None]) -> bool:
     return True
 
 
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read_heads(using: str, keys: Sequence[str]) -> list[tuple[str, str, int, int]]:
+    """Key, epoch, last and floor of those that exist. In SQL: each process asks this two or three times
+    a second, and the ORM takes 0.25 ms of 0.28 to put the question together."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(name) for name in ("key", "epoch", "last", "floor"))
+    marks = ", ".join(["%s"] * len(keys))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns} FROM {quote(Head._meta.db_table)} WHERE {quote('key')} IN ({marks})",  # noqa: S608
+            keys,
+        )
+        return list(cursor.fetchall())
+
+
 # -- locking ---------------------------------------------------------------------------------------
 
 
