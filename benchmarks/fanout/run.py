@@ -5,8 +5,8 @@
     python benchmarks/fanout/run.py --only "uvicorn" --add   # the other subjects' results are kept
     python benchmarks/fanout/run.py --connections 10000 --rate 2
 
-What cannot do as many events a second on one processor gets fewer (`Subject.most`), and beside it is
-django_live at that rate, as a subject of its own.
+What cannot do as many events a second on one processor gets fewer (`Subject.most`), and beside it are
+django_live and the bare application at that rate, as subjects of their own.
 
 Server and load generator have a processor each. Every round starts each subject anew, one after the other,
 so that what disturbs the machine disturbs all of them; the table has medians and the worst round. A row

@@ -150,8 +150,11 @@ def all_subjects(redis_url: str) -> list[Subject]:
         ]
     by_name = {subject.name: subject for subject in subjects}
     subjects += [
-        replace(by_name[f"live uvicorn {kind}"], name=f"live, {most}/s, uvicorn {kind}", most=most)
+        replace(
+            by_name[f"{app} uvicorn {kind}"], name=f"{app}, {most}/s, uvicorn {kind}", most=most
+        )
         for kind, most in (("SSE", EVENTSTREAM_RATE), ("WebSocket", CHANNELS_RATE))
+        for app in ("bare", "live")
     ]
     subjects += [
         Subject(
