@@ -5,8 +5,9 @@ connection for each look took four fifths of its time. So, while a loop serves s
 keep what they opened. It is what Django's ``CONN_MAX_AGE`` does, for these threads alone.
 
 Must keep true: no connection stays open for longer than ``CONN_MAX_AGE`` or ``KEPT`` seconds, nor when
-its thread has nothing to do, nor after the last loop that serves streams; one that broke is noticed
-before it is used; what a pool lent is given back after each piece of work.
+its thread has nothing to do, nor after the last loop that serves streams; one that broke, or whose
+SQLite file was replaced, is noticed before it is used; what a pool lent is given back after each piece
+of work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,7 +28,7 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 KEPT = 10.0
-"""Seconds that a connection is kept. A database that was replaced is noticed after as many."""
+"""Seconds that a connection is kept."""
 IDLE = 5.0
 """Seconds without work after which a thread ends."""
 LETTING_GO = 1.0
@@ -96,17 +98,20 @@ class StoreThreads(Executor):
 
     def _run(self, thread: _Thread, work: _Work | None) -> None:
         while work is not None:
-            close_old_connections()
-            with own_transactions():
-                work.do()
-            self._give_back(thread)
+            work.do(thread.begin)
+            try:
+                self._give_back(thread)
+            except Exception as error:
+                work.error = work.error or error
             work.tell()
             work = None  # what it holds can go
             work = self._next(thread)
-        connections.close_all()
-        with self._changed:
-            self._holding.discard(thread)
-            self._changed.notify_all()
+        try:
+            connections.close_all()
+        finally:
+            with self._changed:
+                self._holding.discard(thread)
+                self._changed.notify_all()
 
     def _next(self, thread: _Thread) -> _Work | None:
         with self._changed:
@@ -140,6 +145,7 @@ class StoreThreads(Executor):
         elif thread in self._holding:
             connections.close_all()
             thread.until.clear()
+            thread.files.clear()
             with self._changed:
                 self._holding.discard(thread)
                 self._changed.notify_all()
@@ -151,25 +157,27 @@ class _Work:
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
         self._answer: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self.future: Future[Any] = Future()
 
-    def do(self) -> None:
+    def do(self, begin: Callable[[], None]) -> None:
         if not self.future.set_running_or_notify_cancel():
             return
         try:
-            self._answer = self._call()
+            begin()
+            with own_transactions():
+                self._answer = self._call()
         except BaseException as error:
-            self._error = error
+            self.error = error
 
     def tell(self) -> None:
         """Let those hear of it who wait for it."""
         if self.future.cancelled():
             return
-        if self._error is None:
+        if self.error is None:
             self.future.set_result(self._answer)
         else:
-            self.future.set_exception(self._error)
+            self.future.set_exception(self.error)
 
 
 class _Thread:
@@ -177,6 +185,8 @@ class _Thread:
         self.inbox: SimpleQueue[_Work | None] = SimpleQueue()
         self.until: dict[str, float] = {}
         """When a connection that is kept has to be closed, by alias."""
+        self.files: dict[str, tuple[int, int] | None] = {}
+        """Which file it has open."""
 
     def keep(self) -> None:
         """Let what was opened since the last time live for a while."""
@@ -188,6 +198,26 @@ class _Thread:
                 until = max(closing, time.monotonic() + KEPT)
                 connection.close_at = self.until[connection.alias] = until
                 connection.health_check_enabled = True  # type: ignore[attr-defined]
+                self.files[connection.alias] = _file_of(connection)
+
+    def begin(self) -> None:
+        """Close what may not be used any more."""
+        close_old_connections()
+        for alias, file in self.files.items():
+            # SQLite goes on with a file that was removed, also writing to it where it has a WAL.
+            if _file_of(connections[alias]) != file:
+                connections[alias].close()
+
+
+def _file_of(connection: BaseDatabaseWrapper) -> tuple[int, int] | None:
+    """Device and number of a SQLite file as it is now; None where there is none."""
+    if connection.vendor != "sqlite":
+        return None
+    try:
+        found = Path(connection.settings_dict["NAME"]).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _may_be_kept(connection: BaseDatabaseWrapper) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,8 +60,7 @@ def threads() -> Iterator[StoreThreads]:
 def opened(threads: StoreThreads, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Opened:
     # A database in memory, as tests on SQLite have it, is never closed.
     settings = connections["default"].settings_dict
-    if connections["default"].vendor == "sqlite":
-        monkeypatch.setitem(settings, "NAME", str(tmp_path / "own.sqlite3"))
+    monkeypatch.setitem(settings, "NAME", str(tmp_path / "own.sqlite3"))
     monkeypatch.setitem(settings, "CONN_MAX_AGE", 0)
     return Opened(threads)
 
@@ -99,6 +99,20 @@ def test_a_broken_connection_is_noticed_before_it_is_used(opened: Opened) -> Non
     with opened.threads.keeping_connections():
         opened.look()
         assert opened.threads.submit(is_checked).result(LONG)
+
+
+def test_a_sqlite_file_that_was_replaced_is_noticed_before_it_is_used(
+    opened: Opened, tmp_path: Path
+) -> None:
+    """With a WAL SQLite writes on into the file that is gone."""
+    with opened.threads.keeping_connections():
+        kept = opened.look()
+        assert opened.look() is kept
+        (tmp_path / "own.sqlite3").rename(tmp_path / "backup.sqlite3")
+        other = opened.look()
+        assert other is not kept
+        assert (tmp_path / "own.sqlite3").exists()
+        assert opened.look() is other
 
 
 def test_what_is_kept_for_ever_is_left_to_django(
@@ -163,3 +177,20 @@ def test_what_fails_is_told_and_what_was_given_up_is_not_done(threads: StoreThre
     assert all(one.result(LONG) for one in busy)
     assert threads.flush()
     assert done == []
+
+
+@pytest.mark.parametrize("place", ["begin", "keep"])
+def test_a_fault_around_the_work_is_told_and_the_thread_goes_on(
+    opened: Opened, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever waits for the work would wait for ever."""
+
+    def fails(_: Any) -> None:
+        raise LookupError("no such database")
+
+    with opened.threads.keeping_connections():
+        with monkeypatch.context() as patch:
+            patch.setattr(store_threads._Thread, place, fails)
+            with pytest.raises(LookupError):
+                opened.threads.submit(int).result(LONG)
+        assert opened.threads.submit(int).result(LONG) == 0
