@@ -1,6 +1,6 @@
 """The threads in which the log, the outbox and the shared state are read and written.
 
-A process that serves streams looks into the database about three times a second, and to open a
+A process that serves streams looks into the database three to five times a second, and to open a
 connection for each look took four fifths of its time. So, while a loop serves streams, these threads
 keep what they opened. It is what Django's ``CONN_MAX_AGE`` does, for these threads alone.
 
@@ -13,6 +13,7 @@ of work.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections import deque
@@ -22,10 +23,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger("django_live.store")
 
 KEPT = 10.0
 """Seconds that a connection is kept."""
@@ -91,18 +94,19 @@ class StoreThreads(Executor):
 
     def _start(self, work: _Work) -> None:
         thread = _Thread()
-        self._threads.add(thread)
         threading.Thread(
             target=self._run, args=(thread, work), name="django_live-store", daemon=True
         ).start()
+        self._threads.add(thread)  # only now: one that cannot be started is not to be counted on
 
     def _run(self, thread: _Thread, work: _Work | None) -> None:
         while work is not None:
             work.do(thread.begin)
             try:
                 self._give_back(thread)
-            except Exception as error:
-                work.error = work.error or error
+            except Exception:
+                # The work itself is done: whoever heard that it failed would do it once more.
+                logger.exception("A database connection could not be closed.")
             work.tell()
             work = None  # what it holds can go
             work = self._next(thread)
@@ -144,8 +148,7 @@ class StoreThreads(Executor):
             close_old_connections()
         elif thread in self._holding:
             connections.close_all()
-            thread.until.clear()
-            thread.files.clear()
+            thread.kept.clear()
             with self._changed:
                 self._holding.discard(thread)
                 self._changed.notify_all()
@@ -157,7 +160,7 @@ class _Work:
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
         self._answer: Any = None
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
         self.future: Future[Any] = Future()
 
     def do(self, begin: Callable[[], None]) -> None:
@@ -168,45 +171,52 @@ class _Work:
             with own_transactions():
                 self._answer = self._call()
         except BaseException as error:
-            self.error = error
+            self._error = error
 
     def tell(self) -> None:
         """Let those hear of it who wait for it."""
         if self.future.cancelled():
             return
-        if self.error is None:
+        if self._error is None:
             self.future.set_result(self._answer)
         else:
-            self.future.set_exception(self.error)
+            self.future.set_exception(self._error)
+
+
+class _Kept(NamedTuple):
+    """A connection that is kept."""
+
+    until: float
+    """When it has to be closed, by ``time.monotonic()``."""
+    file: tuple[int, int] | None
+    """What it has open."""
 
 
 class _Thread:
     def __init__(self) -> None:
         self.inbox: SimpleQueue[_Work | None] = SimpleQueue()
-        self.until: dict[str, float] = {}
-        """When a connection that is kept has to be closed, by alias."""
-        self.files: dict[str, tuple[int, int] | None] = {}
-        """Which file it has open."""
-
-    def keep(self) -> None:
-        """Let what was opened since the last time live for a while."""
-        for connection in connections.all(initialized_only=True):
-            closing = connection.close_at
-            if closing is None or closing == self.until.get(connection.alias):
-                continue
-            if _may_be_kept(connection):
-                until = max(closing, time.monotonic() + KEPT)
-                connection.close_at = self.until[connection.alias] = until
-                connection.health_check_enabled = True  # type: ignore[attr-defined]
-                self.files[connection.alias] = _file_of(connection)
+        self.kept: dict[str, _Kept] = {}
+        """By alias."""
 
     def begin(self) -> None:
         """Close what may not be used any more."""
         close_old_connections()
-        for alias, file in self.files.items():
+        for connection in connections.all(initialized_only=True):
+            kept = self.kept.get(connection.alias)
             # SQLite goes on with a file that was removed, also writing to it where it has a WAL.
-            if _file_of(connections[alias]) != file:
-                connections[alias].close()
+            if kept and kept.file != _file_of(connection):
+                connection.close()
+
+    def keep(self) -> None:
+        """Let what was opened since the last time live for a while."""
+        for connection in connections.all(initialized_only=True):
+            kept, closing = self.kept.get(connection.alias), connection.close_at
+            if closing is None or (kept and kept.until == closing):
+                continue
+            if _may_be_kept(connection):
+                connection.close_at = until = max(closing, time.monotonic() + KEPT)
+                connection.health_check_enabled = True  # type: ignore[attr-defined]
+                self.kept[connection.alias] = _Kept(until, _file_of(connection))
 
 
 def _file_of(connection: BaseDatabaseWrapper) -> tuple[int, int] | None:
