@@ -118,7 +118,7 @@ class MapHolding(Holding):
                 del self.rows[key], self.versions[key]
         self.removed = {key: at for key, at in self.removed.items() if at > entries.version}
         self.floor = entries.version
-        if entries.version != self.seen:
+        if emptied or entries.version > self.seen:  # else news that came meanwhile are newer
             self._found(entries.version / 1e6)
         self.seen = entries.version if emptied else max(self.seen, entries.version)
         return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from time import monotonic
@@ -12,7 +13,9 @@ from typing import Any, cast
 import pytest
 from django.db import transaction
 
+from django_live.core.events import Event
 from django_live.core.runtime import Runtime
+from django_live.core.state import get_state
 from django_live.core.topics import Viewer, as_topic
 from django_live.exceptions import InvalidEvent, InvalidTopic
 from django_live.features.dashboards import (
@@ -28,6 +31,7 @@ from django_live.features.dashboards import (
     set_value,
     sources,
 )
+from django_live.features.dashboards.holdings import map_name
 from django_live.features.dashboards.reading import snapshot
 from tests.core.fakes import until
 from tests.features.dashboards.boards import Load, Log, Points, Private, Rows, Watcher
@@ -311,6 +315,30 @@ async def test_a_clock_that_jumps_makes_nothing_wrong_or_old(
         assert (now["rows"], now["age"] < 60) == (ann.shows, True)
     await elsewhere(remove_rows, rows, ["r0", "r1"])
     await until(lambda: ann.shows == {"r2": {"n": 2}, "same": {"n": 2}})
+
+
+@pytest.mark.asyncio
+async def test_a_look_into_the_store_that_is_older_than_the_news_makes_nothing_old(
+    live: Runtime,  # noqa: ARG001 - with a store
+    elsewhere: Any,
+    time: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It began before the write that the news tell of, and comes back after them."""
+    monkeypatch.setattr(holdings, "time", SimpleNamespace(time=time, monotonic=monotonic))
+    await elsewhere(_write_at_once, {"a": {"n": 0}})
+    holding = holdings.MapHolding(Rows())
+    await holding.load()
+    looked = await get_state().aitems(map_name(Rows()))
+    time.advance(3_600.0)
+    news = json.dumps({"v": looked.version + 3_600_000_000, "set": {"a": {"n": 1}}, "gone": []})
+    holding.take(Event(type="news", data=news, offset=1))
+    assert holding.age is not None
+    assert holding.age < 60
+
+    holding._replace(looked, emptied=False)
+    assert holding.age < 60
+    assert holding.rows == {"a": {"n": 1}}
 
 
 @pytest.mark.asyncio
