@@ -103,7 +103,7 @@ test-databases:
 
 # The contracts once more: on SQLite they ran with everything else. What is the same on any database,
 # because it stands on Redis, on memory or on a database of its own, is not repeated.
-ON_A_DATABASE := tests/contracts tests/stores tests/features tests/chat -m "not any_database"
+ON_A_DATABASE := tests/contracts tests/stores tests/features tests/chat tests/notifications -m "not any_database"
 
 test-postgresql: $(DEV_READY)
 	@$(call on_database,postgresql,PostgreSQL)

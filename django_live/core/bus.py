@@ -1,4 +1,4 @@
-"""Station 4: between processes. The only module that knows the channel layer.
+"""Station 4: between processes. The only module that speaks over the channel layer.
 
 One layer channel per process, one group per topic that somebody local listens to, and one that every
 process hears, for messages of so many topics that most are listened to nowhere. The bus may lose,
@@ -13,18 +13,13 @@ messages are handed straight to the event loops of this process, from any thread
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from channels.layers import InMemoryChannelLayer, channel_layers
-
-from ..conf import live_settings
 from .ending import end
 from .envelopes import (
     Envelope,
@@ -34,6 +29,14 @@ from .envelopes import (
     read_envelope,
     size_of,
     unpacked,
+)
+from .layer import (
+    another_instance,
+    capacity_of,
+    close,
+    is_idle,
+    is_resting,
+    layer_in_force,
 )
 from .probe import Probe
 
@@ -74,7 +77,6 @@ STALLED = 5.0
 RESTARTS = frozenset(2**power for power in range(1, 16))
 """After how many lost probes in a row the layer is connected anew. After the first, joining the groups
 again may be enough."""
-CLOSE_TIMEOUT = 5.0
 PARCELS = "live.parcels"
 """The group that every process hears."""
 LONGEST_BACKOFF = 1.0
@@ -86,22 +88,6 @@ come and go for hours. A new outage that is shorter is not told of so soon after
 SHORTEST_IDLE = 1.0
 """Seconds: a time-out that comes sooner is a fault, and not a channel on which nothing was said."""
 
-RESTING = frozenset({"channels_redis"})
-"""Packages whose layers do nothing between two sends."""
-
-
-def layer_in_force() -> Any | None:
-    """The project's channel layer; None where only this process would hear it."""
-    layer = channel_layers.backends.get(live_settings().CHANNEL_LAYER)
-    if layer is None:
-        from django.conf import settings
-
-        alias = live_settings().CHANNEL_LAYER
-        if alias not in getattr(settings, "CHANNEL_LAYERS", {}):
-            return None
-        layer = channel_layers[alias]
-    return None if isinstance(layer, InMemoryChannelLayer) else layer
-
 
 def reaches_other_processes() -> bool:
     """Whether what is sent here can be heard in another process."""
@@ -109,11 +95,8 @@ def reaches_other_processes() -> bool:
 
 
 def needs_running_loop() -> bool:
-    """Whether the layer may do something in its event loop between two sends, such as to tell a broker
-    that it is alive."""
-    return not any(
-        kind.__module__.partition(".")[0] in RESTING for kind in type(layer_in_force()).__mro__
-    )
+    """Whether the layer may do something in its event loop between two sends."""
+    return not is_resting(layer_in_force())
 
 
 # -- sending ---------------------------------------------------------------------------------------
@@ -151,18 +134,6 @@ async def send(messages: Iterable[Envelope]) -> None:
             if not is_logged(message):
                 raise  # who hears it twice cannot tell
             await layer.group_send(group, message)
-
-
-def _is_idle(error: Exception) -> bool:
-    """redis-py's socket time-out is as long as the layer's blocking read: so an idle channel raises.
-    Its TimeoutError is none of Python's."""
-    return isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError"
-
-
-def _capacity_of(layer: Any, channel: str) -> int:
-    """How many messages may wait in one of its channels before more are dropped; 0: any number."""
-    get_capacity = getattr(layer, "get_capacity", None)
-    return int(get_capacity(channel)) if callable(get_capacity) else 0
 
 
 def group_name(key: str) -> str:
@@ -315,7 +286,7 @@ class Bus:
                 self._is_listening = True
                 message = await self._layer.receive(self._channel)
             except Exception as error:
-                if _is_idle(error) and time.monotonic() - asked >= SHORTEST_IDLE:
+                if is_idle(error) and time.monotonic() - asked >= SHORTEST_IDLE:
                     continue
                 self._is_listening = False
                 self._note_outage(error)
@@ -341,7 +312,7 @@ class Bus:
         if waited >= PAUSE:
             self._in_a_row = 0
         self._in_a_row += 1
-        capacity = _capacity_of(self._layer, self._channel)
+        capacity = capacity_of(self._layer, self._channel)
         if capacity and self._in_a_row >= capacity:
             # A channel that overflowed had this many messages waiting, so this comes after it did.
             self._in_a_row = 0
@@ -432,7 +403,7 @@ class Bus:
             "still arrive, by way of the log and somewhat later."
         )
         old, owned = self._layer, self._own_layer
-        fresh = _another_instance(old)
+        fresh = another_instance(old)
         if fresh is not None:
             self._layer, self._own_layer = fresh, True
         self._channel = ""
@@ -440,7 +411,7 @@ class Bus:
         if self._receiving is not None:
             self._receiving.cancel()
         if owned and fresh is not None:
-            await _close(old)
+            await close(old)
 
     def _note_outage(self, error: Exception) -> None:
         now = time.monotonic()
@@ -462,22 +433,3 @@ class Bus:
                 logger.warning("The channel layer answers again after %.1f s.", away)
             self._down_since = None
             self._on_interruption()
-
-
-def _another_instance(layer: Any) -> Any | None:
-    """A layer as this one with connections of its own; None for one that the settings do not name."""
-    alias = live_settings().CHANNEL_LAYER
-    try:
-        fresh = channel_layers.make_backend(alias)
-    except Exception:
-        return None
-    return fresh if type(fresh) is type(layer) else None
-
-
-async def _close(layer: Any) -> None:
-    """Let an instance of our own go. ``flush()`` of some layers empties them for everybody, so it is
-    not called."""
-    close = getattr(layer, "close_pools", None)
-    if callable(close):
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(close(), CLOSE_TIMEOUT)

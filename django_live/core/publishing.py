@@ -9,13 +9,14 @@ their commits, because who numbers takes every waiting row (``sweeping.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, transaction
 
 from ..exceptions import InvalidEvent
 from .allowance import Allowance
@@ -31,9 +32,9 @@ from .commits import (
 )
 from .events import Draft, check_key, check_type, encode_data, known_connection
 from .log import get_log
-from .outbox import Entry, get_outbox
+from .outbox import Entry, Numbered, get_outbox
 from .sending import append_direct, send_numbered
-from .sweeping import number_now
+from .sweeping import number_here, number_now
 from .topics import Topic, as_topic
 
 
@@ -77,9 +78,7 @@ def publish_many(
     ``idempotency_key`` can be published again.
     """
     refuse_event_loop("publish_many")
-    resolve = cache(as_topic)  # a name is looked up once
-    entries = [_entry(item, resolve) for item in items]
-    publish_entries(entries, using=using, on_commit=on_commit)
+    publish_entries(_entries(items), using=using, on_commit=on_commit)
 
 
 async def apublish_many(items: Iterable[Item], **options: Any) -> None:
@@ -88,6 +87,11 @@ async def apublish_many(items: Iterable[Item], **options: Any) -> None:
 
 
 Item = tuple[Topic | str, str] | tuple[Topic | str, str, Any] | Mapping[str, Any]
+
+
+def _entries(items: Iterable[Item]) -> list[Entry]:
+    resolve = cache(as_topic)  # a name is looked up once
+    return [_entry(item, resolve) for item in items]
 
 
 def _entry(item: Item, resolve: Callable[[Topic | str, str], Topic]) -> Entry:
@@ -174,6 +178,52 @@ def publish_entries(
         commit.will_number(boxed)
     if direct:
         after_commit(lambda: tell_of_commit(lambda: _deliver_now([], direct, alias)), alias)
+
+
+class OwnTransaction:
+    """A transaction that tells of what it did as its last step."""
+
+    def __init__(self, using: str, *, may_number: bool) -> None:
+        self._numbered: Sequence[Numbered] = ()
+        self.could_not_number = False
+        """Whether a deadlock, or somebody who makes one of the topics just now, has ended the transaction:
+        without numbering it may succeed. Not by its commit, of which nobody knows whether it has failed."""
+        self._using = using
+        self._may_number = may_number
+
+    def publish_many(self, items: Iterable[Item]) -> None:
+        """Publish these: numbered at once where that is possible, else by way of the outbox."""
+        entries = _entries(items)
+        if not self.number(entries):
+            publish_entries(entries, using=self._using)
+
+    def number(self, entries: Sequence[Entry], notes: Sequence[int] = ()) -> bool:
+        """Number these and delete the notes with these ids. False: nothing was done, and they have to
+        become rows. Once, and nothing is published in this transaction after it."""
+        if not (entries and self._may_number):
+            return False
+        try:
+            numbered = number_here(entries, self._using, notes)
+        except OperationalError:
+            self.could_not_number = True
+            raise
+        self._numbered = numbered or ()
+        return numbered is not None
+
+    def send(self) -> None:
+        """Send what was numbered. After the commit."""
+        send_numbered(self._numbered)
+
+
+@contextmanager
+def own_transaction(using: str, *, numbers: bool = True) -> Iterator[OwnTransaction]:
+    """A transaction of our own, in which events need not be rows first. They are sent when it has
+    committed. Inside a caller's transaction it is a savepoint, and they are rows; also without
+    ``numbers``."""
+    with get_outbox().numbering(using) as may_number:
+        own = OwnTransaction(using, may_number=may_number and numbers)
+        yield own
+    tell_of_commit(own.send)
 
 
 class Story(NamedTuple):

@@ -23,10 +23,8 @@ from django.db import DatabaseError, connections
 from django.db.models import Model
 
 from ..core.interruptions import is_interruption
-from ..core.outbox import Entry, get_outbox
-from ..core.publishing import publish_entries
-from ..core.sending import send_numbered
-from ..core.sweeping import number_here
+from ..core.outbox import Entry
+from ..core.publishing import own_transaction, publish_entries
 from ..core.topics import registry
 from ..exceptions import InvalidTopic
 from ..models import PendingChange
@@ -81,7 +79,7 @@ class Batch:
         keys = self._let_wait(keys, turns)
         if not keys:
             return Outcome()
-        with get_outbox().numbering(self.using) as may_number:
+        with own_transaction(self.using) as own:
             found, are_there = take_notes(keys, self.using)
             unknown = self._unknown(found)
             tasks = list(self._tasks(found))
@@ -92,15 +90,11 @@ class Batch:
                 entries += self._entries(task, objects.get((task.changes.uid, task.pk)))
             kept = left | unknown
             done = [n.id for n in found if are_there and n.object_key not in kept]
-            numbered = None
-            if may_number and entries:
-                numbered = number_here(entries, self.using, done)
-            if numbered is None:
+            if not own.number(entries, done):
                 self._leave_to_outbox(entries, told)
                 delete_notes(done, self.using)
             if not are_there:
                 put_back([n for n in found if n.object_key in kept], self.using)
-        send_numbered(numbered or ())
         return Outcome(len(entries), left)
 
     def _leave_to_outbox(self, entries: Sequence[Entry], told: Iterable[_Task]) -> None:

@@ -14,13 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, router, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, router
 from django.db.models import F, Model
 from django.utils import timezone
 
 from ..core.commits import after_commit
 from ..core.interruptions import raise_interruption
-from ..core.publishing import Item, publish_many
+from ..core.publishing import Item, OwnTransaction, own_transaction
 from . import mail
 from .content import Content, content
 from .inbox import inbox_of
@@ -131,16 +131,23 @@ class _Delivery:
         channels = channels_of([user.pk for user in users], self.told.kind, self.using)
         users = [user for user in users if any(channels[user.pk]) and self._may_see(user)]
         mails = 0
+        numbers = True
         for attempt in range(ATTEMPTS):
+            own: OwnTransaction | None = None
             try:
-                with transaction.atomic(using=self.using):
-                    mails = self._write(users, channels) if users else 0
+                with own_transaction(self.using, numbers=numbers) as own:
+                    mails = self._write(users, channels, own) if users else 0
                 break
-            except IntegrityError:
-                # A user was deleted since, or somebody else has begun the same group.
+            except (IntegrityError, OperationalError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise
-                users = self._still_there(users)
+                if isinstance(error, IntegrityError):
+                    # A user was deleted since, or somebody else has begun the same group.
+                    users = self._still_there(users)
+                elif own is not None and own.could_not_number:
+                    numbers = False
+                else:
+                    raise
         if mails:
             mail.send_soon(self.using)
         return len(users)
@@ -163,7 +170,9 @@ class _Delivery:
             self.told = replace(self.told, actor_id=None)
         return [user for user in users if user.pk in there]
 
-    def _write(self, users: Sequence[Any], channels: dict[Any, Channels]) -> int:
+    def _write(
+        self, users: Sequence[Any], channels: dict[Any, Channels], own: OwnTransaction
+    ) -> int:
         """Write and publish; how many e-mails are due."""
         now = timezone.now()
         grouped = self._count_to_open(users, now)
@@ -182,7 +191,7 @@ class _Delivery:
         fresh = Notification.objects.using(self.using).bulk_create(fresh)
         events = [self._event(one, is_new=False) for one in grouped if one.on_site]
         events += [self._event(one, is_new=True) for one in fresh if one.on_site]
-        publish_many(events, using=self.using)
+        own.publish_many(events)
         return sum(one.email_due is not None for one in fresh)
 
     def _is_mailed(self, user: Any, channels: Channels) -> bool:

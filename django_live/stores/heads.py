@@ -258,13 +258,18 @@ def with_heads(
     work: Callable[[dict[str, Head]], T],
     lock: Callable[[str, Any], dict[str, Head]] = lock_heads,
 ) -> T | None:
-    """``work(heads)`` in a transaction of its own that holds those of the heads that are free.
+    """``work(heads)`` in a ``numbering_transaction()`` that holds those of the heads that are free."""
+    return numbering_transaction(using, lambda: work(lock(using, keys)))
+
+
+def numbering_transaction(using: str, work: Callable[[], T]) -> T | None:
+    """``work()`` in a transaction of its own.
 
     ``None`` when the database asks to try again. Raises ``StoreError`` inside a caller's transaction.
     """
     try:
         with numbering(using):
-            return work(lock(using, keys))
+            return work()
     except DatabaseError as error:
         if connections[using].in_atomic_block or not is_transient(error):
             raise

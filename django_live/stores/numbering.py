@@ -34,6 +34,7 @@ from .heads import (
     is_transient,
     lock_or_make_heads,
     numbering,
+    numbering_transaction,
     wait_for_heads,
     with_heads,
 )
@@ -91,20 +92,31 @@ class Numberer:
         """Number up to ``BATCH`` rows of those topics that nobody else is numbering, and ``also``
         after them, all or nothing of it. None: nothing was done."""
 
-        def work(heads: dict[str, Head]) -> Batch | None:
-            if also and len(heads) < len(topics):
-                return None
-            held = [topics[key] for key in heads]
-            with block_of(self.using) as block:
-                taken = take(held, self.using, looks=bool(also), block=block)
-                drafts = _drafts_by_topic(taken.rows)
-                also_now = not (taken.is_full or taken.is_blocked)
-                for entry in also if also_now else ():
-                    drafts.setdefault(entry.topic.key, []).append(entry.draft)
-                numbered = self._write(topics, heads, drafts, block)
-            return Batch(numbered, frozenset(heads), taken.is_full, taken.is_blocked)
+        def work() -> Batch | None:
+            if also and topics.keys() == {entry.topic.key for entry in also}:
+                # Nearly always nothing waits, and nobody else numbers: then it is two statements, not four.
+                numbered = self.number_here(also, ())
+                if numbered is not None:
+                    return Batch(numbered, frozenset(topics), is_full=False, is_blocked=False)
+            heads = lock_or_make_heads(self.using, self.locks(topics))
+            return self._number_held(topics, heads, also)
 
-        return with_heads(self.using, self.locks(topics), work, lock_or_make_heads)
+        return numbering_transaction(self.using, work)
+
+    def _number_held(
+        self, topics: Mapping[str, Topic], heads: Mapping[str, Head], also: Sequence[Entry]
+    ) -> Batch | None:
+        if also and len(heads) < len(topics):
+            return None
+        held = [topics[key] for key in heads]
+        with block_of(self.using) as block:
+            taken = take(held, self.using, looks=bool(also), block=block)
+            drafts = _drafts_by_topic(taken.rows)
+            also_now = not (taken.is_full or taken.is_blocked)
+            for entry in also if also_now else ():
+                drafts.setdefault(entry.topic.key, []).append(entry.draft)
+            numbered = self._write(topics, heads, drafts, block)
+        return Batch(numbered, frozenset(heads), taken.is_full, taken.is_blocked)
 
     def number_here(self, entries: Sequence[Entry], notes: Sequence[int]) -> list[Numbered] | None:
         """See ``Outbox.number_here()``."""

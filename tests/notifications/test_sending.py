@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.db import connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from django_live import publish_many
+from django_live.core.events import Draft
+from django_live.core.outbox import Entry, get_outbox
+from django_live.core.publishing import OwnTransaction
 from django_live.core.topics import Viewer, as_topic
+from django_live.models import PendingEvent
 from django_live.notifications import (
     EVERYBODY,
     anotify,
@@ -320,13 +323,85 @@ def test_a_batch_that_fails_costs_only_itself(
         "django_live.notifications.sending.batches", lambda *_: iter([[first], [second]])
     )
 
-    def fail(items: list[Any], **options: Any) -> None:
+    publish = OwnTransaction.publish_many
+
+    def fail(own: OwnTransaction, items: list[Any]) -> None:
         if items[0][0].user == str(first.pk):
             raise OSError("no log")
-        publish_many(items, **options)
+        publish(own, items)
 
-    monkeypatch.setattr("django_live.notifications.sending.publish_many", fail)
+    monkeypatch.setattr(OwnTransaction, "publish_many", fail)
     with caplog.at_level(logging.ERROR):
         notify(EVERYBODY, "hello", kind="k")
     assert told() == {"second"}
     assert "notify('k'): 1 people were not notified" in caplog.text
+
+
+def test_events_are_numbered_where_their_notifications_are_written(
+    ann: User, bob: User, heard: Heard
+) -> None:
+    notify(bob, "the first event of a database")
+    with CaptureQueriesContext(connection) as queries:
+        notify(ann, "hello")
+    written = [q["sql"] for q in queries if "INSERT" in q["sql"] or "UPDATE" in q["sql"]]
+    assert any(Notification._meta.db_table in sql for sql in written)
+    assert not any(PendingEvent._meta.db_table in sql.split("SELECT")[0] for sql in written)
+    assert [data["title"] for _, data in heard(ann)] == ["hello"]
+
+
+def test_what_waits_in_an_inbox_is_told_before(ann: User, heard: Heard) -> None:
+    with transaction.atomic():
+        get_outbox().add(
+            [Entry(inbox.inbox_of(ann.pk), Draft("notified", '{"title": "first"}'))], "default"
+        )
+    notify(ann, "second")
+    assert [data["title"] for _, data in heard(ann)] == ["first", "second"]
+    assert not PendingEvent.objects.exists()
+
+
+class TestADeadlock:
+    """Whatever ends the transaction, everybody is told once or not at all."""
+
+    @pytest.fixture(autouse=True)
+    def people(self, ann: User, bob: User, new_user: NewUser, heard: Heard) -> None:
+        self.ann, self.bob, self.heard = ann, bob, heard
+        notify(new_user("cid"), "the first event of a database")
+
+    def heard_titles(self) -> list[list[str]]:
+        return [[data["title"] for _, data in self.heard(one)] for one in (self.ann, self.bob)]
+
+    def test_while_numbering_makes_rows_of_the_events(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def fail(entries: Any, *_: Any) -> None:
+            asked.append(len(entries))
+            raise OperationalError("deadlock")
+
+        monkeypatch.setattr("django_live.core.publishing.number_here", fail)
+        notify([self.ann, self.bob], "hello")
+        assert asked == [2]
+        assert self.heard_titles() == [["hello"], ["hello"]]
+        assert (titles(self.ann), titles(self.bob)) == (["hello"], ["hello"])
+
+    def test_while_committing_is_not_tried_again(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        wrapper_class: Any = type(connections["default"])
+        commit = wrapper_class._commit
+        failed: list[bool] = []
+
+        def lost(wrapper: Any) -> None:
+            commit(wrapper)
+            if Notification.objects.filter(title="hello").exists() and not failed:
+                failed.append(True)
+                raise OperationalError("server closed the connection")
+
+        monkeypatch.setattr(wrapper_class, "_commit", lost)
+        with caplog.at_level(logging.ERROR):
+            notify([self.ann, self.bob], "hello")
+        assert failed
+        assert (titles(self.ann), titles(self.bob)) == (["hello"], ["hello"]), "it had committed"
+        assert self.heard_titles() == [["hello"], ["hello"]]
+        assert "2 people were not notified" in caplog.text
