@@ -11,6 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from django_live import publish_many
 from django_live.core.events import Draft
 from django_live.core.log import get_log
 from django_live.core.outbox import Entry, get_outbox
@@ -93,6 +94,16 @@ def test_a_save_of_what_has_related_objects(ticket: Ticket, count: int, known: b
     assert len(of.ours(of.inside)) == 1
     assert len(of.projects) == 1  # the ticket, as it is now
     assert len(of.after) <= 4, of.after
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known topics", "new topics"])
+def test_a_publish_by_itself(ticket: Ticket, count: int, known: bool) -> None:
+    names = topics_of(count)(None, ticket)
+    if known:
+        publish_many((name, "said") for name in names)
+    with CaptureQueriesContext(connection) as queries:
+        publish_many((name, "said") for name in names)
+    assert len(statements_of(queries)) == 2, statements_of(queries)
 
 
 def test_a_save_of_a_related_object(ticket: Ticket, count: int) -> None:
