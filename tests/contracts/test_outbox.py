@@ -187,6 +187,17 @@ def test_events_of_several_topics_outside_a_transaction(
         assert texts(events_of(batches, topic)) == ["0", "1", "2"]
 
 
+def test_rows_of_topics_of_which_there_is_no_new_event_are_numbered_too(
+    outbox: Outbox, room: Topic, room_class: type[Topic]
+) -> None:
+    other = room_class(title="kitchen")
+    number(outbox, room, other, also=[entry(room, "0"), entry(other, "0")])  # both have a head
+    commit(outbox, entry(other, "waits"))
+    batches = number(outbox, room, other, also=[entry(room, "own")])
+    assert texts(events_of(batches, room)) == ["own"]
+    assert texts(events_of(batches, other)) == ["waits"]
+
+
 def test_more_than_a_batch_waits_before_an_event_outside_a_transaction(
     outbox: Outbox, room: Topic
 ) -> None:

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django_live.core.events import Draft
 from django_live.core.outbox import Entry, get_outbox
 from django_live.core.publishing import OwnTransaction
+from django_live.core.sending import observed_by
 from django_live.core.topics import Viewer, as_topic
 from django_live.models import PendingEvent
 from django_live.notifications import (
@@ -341,8 +342,13 @@ def test_events_are_numbered_where_their_notifications_are_written(
     ann: User, bob: User, heard: Heard
 ) -> None:
     notify(bob, "the first event of a database")
-    with CaptureQueriesContext(connection) as queries:
+    sent: list[tuple[str, bool]] = []
+    with (
+        observed_by(lambda topic, _: sent.append((topic.name, connection.in_atomic_block))),
+        CaptureQueriesContext(connection) as queries,
+    ):
         notify(ann, "hello")
+    assert sent == [(inbox.inbox_of(ann.pk).name, False)], "sent after the commit"
     written = [q["sql"] for q in queries if "INSERT" in q["sql"] or "UPDATE" in q["sql"]]
     assert any(Notification._meta.db_table in sql for sql in written)
     assert not any(PendingEvent._meta.db_table in sql.split("SELECT")[0] for sql in written)
