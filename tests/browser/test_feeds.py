@@ -145,8 +145,10 @@ def test_without_javascript_it_has_pages_that_do_not_shift(
     met = [pk.get_attribute("data-live-key") for pk in page.locator("[data-live-key]").all()]
     while page.get_by_text("Older").count():
         shop.run(STEPS.format(name="bert", count=1))
-        page.get_by_text("Older").click()
+        with page.expect_navigation():  # a click returns before the page is whole
+            page.get_by_text("Older").click()
         met += [pk.get_attribute("data-live-key") for pk in page.locator("[data-live-key]").all()]
     assert len(met) == len(set(met)) > 24
-    page.get_by_text("Newest").click()
+    with page.expect_navigation():
+        page.get_by_text("Newest").click()
     assert page.locator("[data-live-key]").first.get_attribute("data-live-key") not in met

@@ -203,7 +203,8 @@ class Poller:
 
 
 class TestTwoPublishingProcesses:
-    PROCESSES, EACH, POLLERS = 2, 100, 6
+    PROCESSES, EACH, POLLERS = 2, 250, 6
+    """With 100 the pollers gave up 20 times in a quick run, and that proves too little."""
 
     def test_lose_double_and_reorder_nothing_while_pollers_give_up(
         self,
