@@ -34,7 +34,7 @@ from .layer import (
     another_instance,
     capacity_of,
     close,
-    is_idle,
+    is_idle_timeout,
     is_resting,
     layer_in_force,
 )
@@ -286,7 +286,7 @@ class Bus:
                 self._is_listening = True
                 message = await self._layer.receive(self._channel)
             except Exception as error:
-                if is_idle(error) and time.monotonic() - asked >= SHORTEST_IDLE:
+                if is_idle_timeout(error) and time.monotonic() - asked >= SHORTEST_IDLE:
                     continue
                 self._is_listening = False
                 self._note_outage(error)

@@ -36,7 +36,7 @@ def is_resting(layer: Any) -> bool:
     return any(kind.__module__.partition(".")[0] in RESTING for kind in type(layer).__mro__)
 
 
-def is_idle(error: Exception) -> bool:
+def is_idle_timeout(error: Exception) -> bool:
     """redis-py's socket time-out is as long as the layer's blocking read: so an idle channel raises.
     Its TimeoutError is none of Python's."""
     return isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError"

@@ -180,14 +180,16 @@ def publish_entries(
         after_commit(lambda: tell_of_commit(lambda: _deliver_now([], direct, alias)), alias)
 
 
+class NumberingFailed(OperationalError):
+    """A deadlock, or somebody who makes one of the topics just now, has ended the transaction before its
+    commit. Without numbering it may succeed."""
+
+
 class OwnTransaction:
     """A transaction that tells of what it did as its last step."""
 
     def __init__(self, using: str, *, may_number: bool) -> None:
         self._numbered: Sequence[Numbered] = ()
-        self.could_not_number = False
-        """Whether a deadlock, or somebody who makes one of the topics just now, has ended the transaction:
-        without numbering it may succeed. Not by its commit, of which nobody knows whether it has failed."""
         self._using = using
         self._may_number = may_number
 
@@ -199,14 +201,14 @@ class OwnTransaction:
 
     def number(self, entries: Sequence[Entry], notes: Sequence[int] = ()) -> bool:
         """Number these and delete the notes with these ids. False: nothing was done, and they have to
-        become rows. Once, and nothing is published in this transaction after it."""
+        become rows. Once, and nothing is published in this transaction after it. Raises
+        ``NumberingFailed``."""
         if not (entries and self._may_number):
             return False
         try:
             numbered = number_here(entries, self._using, notes)
-        except OperationalError:
-            self.could_not_number = True
-            raise
+        except OperationalError as error:
+            raise NumberingFailed(*error.args) from error
         self._numbered = numbered or ()
         return numbered is not None
 

@@ -14,13 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, router
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, router
 from django.db.models import F, Model
 from django.utils import timezone
 
 from ..core.commits import after_commit
 from ..core.interruptions import raise_interruption
-from ..core.publishing import Item, OwnTransaction, own_transaction
+from ..core.publishing import Item, NumberingFailed, OwnTransaction, own_transaction
 from . import mail
 from .content import Content, content
 from .inbox import inbox_of
@@ -131,23 +131,17 @@ class _Delivery:
         channels = channels_of([user.pk for user in users], self.told.kind, self.using)
         users = [user for user in users if any(channels[user.pk]) and self._may_see(user)]
         mails = 0
-        numbers = True
         for attempt in range(ATTEMPTS):
-            own: OwnTransaction | None = None
             try:
-                with own_transaction(self.using, numbers=numbers) as own:
+                with own_transaction(self.using, numbers=not attempt) as own:
                     mails = self._write(users, channels, own) if users else 0
                 break
-            except (IntegrityError, OperationalError) as error:
+            except (IntegrityError, NumberingFailed) as error:
                 if attempt == ATTEMPTS - 1:
                     raise
                 if isinstance(error, IntegrityError):
                     # A user was deleted since, or somebody else has begun the same group.
                     users = self._still_there(users)
-                elif own is not None and own.could_not_number:
-                    numbers = False
-                else:
-                    raise
         if mails:
             mail.send_soon(self.using)
         return len(users)
