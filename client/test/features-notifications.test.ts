@@ -25,7 +25,7 @@ async function openBell(unread: readonly number[]): Promise<Bell> {
   document.body.innerHTML = "";
   await clock.tick(CHANGE);
   document.body.innerHTML = `<live-notifications topic="${TOPIC}" data-cursor="page" data-unread="${unread.join()}" data-most="100"
-    data-toasts data-text-label="Notes, %s unread"><a data-live-bell href="/n/"><i data-live-badge>${unread.length}</i></a>
+    data-latest="https://site.test/n/latest/" data-toasts data-text-label="Notes, %s unread"><a data-live-bell href="/n/"><i data-live-badge>${unread.length}</i></a>
     <div data-live-panel hidden></div><div data-live-toasts></div></live-notifications>`;
   await clock.tick(CHANGE);
   await server.last.open("c1");
@@ -99,4 +99,19 @@ test("a snapshot begins anew", async () => {
   await say("stream-snapshot", { unread_ids: [8, 9] });
   await say("notified", told(9));
   assert.equal(badge(), "2");
+});
+
+test("the list that is opened takes the focus, and not from who is in it already", async () => {
+  await openBell([7]);
+  const { document, server } = page!;
+  const bell = document.querySelector<HTMLElement>("[data-live-bell]")!;
+  const list = '<h2 id="live-bell-panel-title" tabindex="-1">Notes</h2><li data-id="7"><a href="/n/7/">note 7</a></li>';
+  bell.click();
+  await server.last.answer(200, list);
+  assert.equal(document.activeElement!.id, "live-bell-panel-title");
+  bell.click();
+  bell.click();
+  document.querySelector<HTMLElement>('[data-id="7"] a')!.focus();
+  await server.last.answer(200, list);
+  assert.equal(document.activeElement!.getAttribute("href"), "/n/7/");
 });

@@ -133,7 +133,7 @@ def test_the_bell_is_used_with_the_keyboard(
     shop: Site, new_context: NewContext, expect: Expect
 ) -> None:
     anna = shop.visit(new_context, "anna", COUNTER)
-    shop.run(NOTE.format(user="anna", title="Hello", body="text", url="/people/"))
+    shop.run(NOTE.format(user="anna", title="Hello", body="text", url="/"))
     bell = anna.locator("[data-live-bell]")
     expect(bell).to_have_attribute("aria-label", "Notifications, 1 unread")
     bell.focus()
@@ -147,7 +147,7 @@ def test_the_bell_is_used_with_the_keyboard(
     expect(anna.locator("[data-live-panel]")).to_be_visible()
     anna.locator(".live-notification-item a").focus()
     anna.keyboard.press("Enter")
-    anna.wait_for_url(f"{shop.url}/people/")
+    anna.wait_for_url(f"{shop.url}/")
     expect(anna.locator("[data-live-badge]")).to_be_hidden()
 
 

@@ -126,7 +126,8 @@ function liveNotifications(live: Live): CustomElementConstructor {
       panel.hidden = false;
       this.querySelector("[data-live-toasts]")?.replaceChildren(); // The list has them.
       this.bell?.setAttribute("aria-expanded", "true");
-      void this.refresh().then(() => panel.querySelector<HTMLElement>("#live-bell-panel-title")?.focus());
+      // Not from who has gone on in the list of the last time.
+      void this.refresh().then(() => panel.contains(document.activeElement) || panel.querySelector<HTMLElement>("#live-bell-panel-title")?.focus());
     }
 
     private close(isFocused: boolean): void {
